@@ -1,0 +1,397 @@
+//! Copy-on-write pages over a base that is never written.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::device::{check_range, one_extent};
+use crate::{BlockError, Extent, ExtentState, ReadAt, WriteAt};
+
+/// Bytes of an overlay page.
+pub const PAGE_BYTES: usize = 4096;
+
+/// Unit in which a change set tells changed from unchanged bytes.
+const SECTOR_BYTES: usize = 512;
+
+/// Where a dirty page lives.
+enum Page {
+    Memory(Box<[u8; PAGE_BYTES]>),
+    /// Slot number in the spill file.
+    Spilled(u64),
+}
+
+struct State {
+    pages: BTreeMap<u64, Page>,
+    in_memory: usize,
+    /// Index of the page last moved out; the next victim is looked for behind it.
+    spill_hand: u64,
+    spill: Option<File>,
+    free_slots: Vec<u64>,
+    slots: u64,
+    failed: Option<String>,
+    sealed: bool,
+}
+
+/// A writable view of `base` that keeps everything written to itself.
+///
+/// Invariants: no byte of the base changes; a read returns the newest written byte, else the base;
+/// at most `cap` bytes of pages are held in memory, the rest in an unlinked temporary file; after the
+/// first error every later call fails with [`BlockError::Failed`].
+pub struct Overlay {
+    base: Arc<dyn ReadAt>,
+    len: u64,
+    cap_pages: usize,
+    spill_dir: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Overlay {
+    /// An overlay over `base` holding at most `memory_cap` bytes of pages in memory (at least one page);
+    /// the spill file is made in `spill_dir` when it is needed.
+    pub fn new(base: Arc<dyn ReadAt>, memory_cap: u64, spill_dir: impl Into<PathBuf>) -> Self {
+        let len = base.len();
+        let cap_pages = usize::try_from(memory_cap / PAGE_BYTES as u64).unwrap_or(usize::MAX).max(1);
+        let state = State {
+            pages: BTreeMap::new(),
+            in_memory: 0,
+            spill_hand: 0,
+            spill: None,
+            free_slots: Vec::new(),
+            slots: 0,
+            failed: None,
+            sealed: false,
+        };
+        Self { base, len, cap_pages, spill_dir: spill_dir.into(), state: Mutex::new(state) }
+    }
+
+    /// The device below.
+    pub fn base(&self) -> &Arc<dyn ReadAt> {
+        &self.base
+    }
+
+    /// Ends writing and lists what differs from the base: sorted, disjoint, non-adjacent ranges in
+    /// units of 512 bytes (the last one may end with the device).
+    pub fn seal(self: &Arc<Self>) -> Result<ChangeSet, BlockError> {
+        let mut state = self.lock()?;
+        state.sealed = true;
+        let indexes: Vec<u64> = state.pages.keys().copied().collect();
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut old = [0u8; PAGE_BYTES];
+        for index in indexes {
+            let start = index * PAGE_BYTES as u64;
+            let page_len = (self.len - start).min(PAGE_BYTES as u64) as usize;
+            let new = self.load_page(&mut state, index)?;
+            let Some(new) = new else { continue };
+            let read = self.base.read_exact_at(&mut old[..page_len], start);
+            self.keep(&mut state, read)?;
+            let mut at = 0;
+            while at < page_len {
+                let end = (at + SECTOR_BYTES).min(page_len);
+                if new[at..end] != old[at..end] {
+                    let (from, to) = (start + at as u64, start + end as u64);
+                    match ranges.last_mut() {
+                        Some(last) if last.end == from => last.end = to,
+                        _ => ranges.push(from..to),
+                    }
+                }
+                at = end;
+            }
+        }
+        drop(state);
+        Ok(ChangeSet { overlay: Arc::clone(self), ranges })
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>, BlockError> {
+        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &state.failed {
+            Some(first) => Err(BlockError::Failed { first: first.clone() }),
+            None => Ok(state),
+        }
+    }
+
+    /// Passes `result` on; an error is remembered for good.
+    fn keep<T>(&self, state: &mut State, result: Result<T, BlockError>) -> Result<T, BlockError> {
+        if let Err(error) = &result {
+            state.failed.get_or_insert_with(|| error.to_string());
+        }
+        result
+    }
+
+    fn spill_io<T>(
+        &self,
+        state: &mut State,
+        operation: &'static str,
+        result: std::io::Result<T>,
+    ) -> Result<T, BlockError> {
+        let result = result.map_err(|source| BlockError::io(operation, &self.spill_dir, source));
+        self.keep(state, result)
+    }
+
+    /// Content of a dirty page; `None` when the page is clean.
+    fn load_page(&self, state: &mut State, index: u64) -> Result<Option<Box<[u8; PAGE_BYTES]>>, BlockError> {
+        let slot = match state.pages.get(&index) {
+            None => return Ok(None),
+            Some(Page::Memory(page)) => return Ok(Some(page.clone())),
+            Some(Page::Spilled(slot)) => *slot,
+        };
+        let mut page = Box::new([0u8; PAGE_BYTES]);
+        let read = match &state.spill {
+            Some(spill) => spill.read_exact_at(&mut page[..], slot * PAGE_BYTES as u64),
+            None => Err(std::io::Error::other("the spill file is gone")),
+        };
+        self.spill_io(state, "read the spill file", read)?;
+        Ok(Some(page))
+    }
+
+    /// Moves pages out until one more fits under the cap.
+    fn make_room(&self, state: &mut State) -> Result<(), BlockError> {
+        while state.in_memory >= self.cap_pages {
+            let is_in_memory =
+                |(index, page): (&u64, &Page)| matches!(page, Page::Memory(_)).then_some(*index);
+            let victim = state
+                .pages
+                .range(state.spill_hand..)
+                .find_map(is_in_memory)
+                .or_else(|| state.pages.iter().find_map(is_in_memory));
+            let Some(victim) = victim else { break };
+            if state.spill.is_none() {
+                let made = tempfile::tempfile_in(&self.spill_dir);
+                state.spill = Some(self.spill_io(state, "create a spill file", made)?);
+            }
+            let slot = state.free_slots.pop().unwrap_or_else(|| {
+                state.slots += 1;
+                state.slots - 1
+            });
+            let written = match (&state.spill, state.pages.get(&victim)) {
+                (Some(spill), Some(Page::Memory(page))) => {
+                    spill.write_all_at(&page[..], slot * PAGE_BYTES as u64)
+                }
+                _ => Ok(()),
+            };
+            self.spill_io(state, "write the spill file", written)?;
+            state.pages.insert(victim, Page::Spilled(slot));
+            state.in_memory -= 1;
+            state.spill_hand = victim + 1;
+        }
+        Ok(())
+    }
+
+    /// The page in memory and dirty; filled from the base unless `overwrite` says that all of it is replaced.
+    fn dirty_page<'s>(
+        &self,
+        state: &'s mut State,
+        index: u64,
+        overwrite: bool,
+    ) -> Result<&'s mut [u8; PAGE_BYTES], BlockError> {
+        let missing = !matches!(state.pages.get(&index), Some(Page::Memory(_)));
+        if missing {
+            let page = match self.load_page(state, index)? {
+                Some(page) => page,
+                None => {
+                    let mut page = Box::new([0u8; PAGE_BYTES]);
+                    if !overwrite {
+                        let start = index * PAGE_BYTES as u64;
+                        let page_len = (self.len - start).min(PAGE_BYTES as u64) as usize;
+                        let read = self.base.read_exact_at(&mut page[..page_len], start);
+                        self.keep(state, read)?;
+                    }
+                    page
+                }
+            };
+            self.make_room(state)?;
+            if let Some(Page::Spilled(slot)) = state.pages.insert(index, Page::Memory(page)) {
+                state.free_slots.push(slot);
+            }
+            state.in_memory += 1;
+        }
+        match state.pages.get_mut(&index) {
+            Some(Page::Memory(page)) => Ok(page),
+            _ => Err(BlockError::Failed { first: "overlay page lost".into() }),
+        }
+    }
+}
+
+impl ReadAt for Overlay {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        check_range("overlay", offset, buf.len() as u64, self.len)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        // The lock is held over the read of the base: a reader sees each page whole, old or new.
+        let mut state = self.lock()?;
+        let read = self.base.read_exact_at(buf, offset);
+        self.keep(&mut state, read)?;
+        let end = offset + buf.len() as u64;
+        let first = offset / PAGE_BYTES as u64;
+        let last = (end - 1) / PAGE_BYTES as u64;
+        let dirty: Vec<u64> = state.pages.range(first..=last).map(|(index, _)| *index).collect();
+        for index in dirty {
+            let Some(page) = self.load_page(&mut state, index)? else { continue };
+            let start = index * PAGE_BYTES as u64;
+            let from = start.max(offset);
+            let to = (start + PAGE_BYTES as u64).min(end);
+            buf[(from - offset) as usize..(to - offset) as usize]
+                .copy_from_slice(&page[(from - start) as usize..(to - start) as usize]);
+        }
+        Ok(())
+    }
+
+    fn extents(&self, range: Range<u64>) -> Result<Vec<Extent>, BlockError> {
+        check_range("overlay", range.start, range.end.saturating_sub(range.start), self.len)?;
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut state = self.lock()?;
+        let below = self.base.extents(range.clone());
+        let below = self.keep(&mut state, below)?;
+        let first = range.start / PAGE_BYTES as u64;
+        let last = (range.end - 1) / PAGE_BYTES as u64;
+        let mut extents: Vec<Extent> = Vec::new();
+        for extent in below {
+            let mut at = extent.offset;
+            let end = extent.offset + extent.len;
+            let from_page = (at / PAGE_BYTES as u64).max(first);
+            let to_page = ((end - 1) / PAGE_BYTES as u64).min(last);
+            for (index, _) in state.pages.range(from_page..=to_page) {
+                let page_start = (index * PAGE_BYTES as u64).max(at);
+                let page_end = ((index + 1) * PAGE_BYTES as u64).min(end);
+                push_extent(&mut extents, one_extent(at..page_start, extent.state));
+                push_extent(&mut extents, one_extent(page_start..page_end, ExtentState::Data));
+                at = page_end;
+            }
+            push_extent(&mut extents, one_extent(at..end, extent.state));
+        }
+        Ok(extents)
+    }
+}
+
+/// Appends, joining with an equal neighbour.
+fn push_extent(extents: &mut Vec<Extent>, more: Vec<Extent>) {
+    for extent in more {
+        match extents.last_mut() {
+            Some(last) if last.state == extent.state && last.offset + last.len == extent.offset => {
+                last.len += extent.len
+            }
+            _ => extents.push(extent),
+        }
+    }
+}
+
+impl WriteAt for Overlay {
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<(), BlockError> {
+        check_range("overlay", offset, buf.len() as u64, self.len)?;
+        let mut state = self.lock()?;
+        if state.sealed {
+            return Err(BlockError::Failed { first: "written after it was sealed".into() });
+        }
+        let mut at = offset;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let index = at / PAGE_BYTES as u64;
+            let within = (at % PAGE_BYTES as u64) as usize;
+            let step = rest.len().min(PAGE_BYTES - within);
+            let page = self.dirty_page(&mut state, index, step == PAGE_BYTES)?;
+            page[within..within + step].copy_from_slice(&rest[..step]);
+            rest = &rest[step..];
+            at += step as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.lock().map(drop)
+    }
+}
+
+/// What a sealed overlay changes on the virtual disk.
+#[derive(Clone)]
+pub struct ChangeSet {
+    overlay: Arc<Overlay>,
+    ranges: Vec<Range<u64>>,
+}
+
+impl ChangeSet {
+    /// Sorted, disjoint, non-adjacent ranges of the virtual disk, bytes.
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// True when nothing differs from the base.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Bytes in all ranges.
+    pub fn changed_bytes(&self) -> u64 {
+        self.ranges.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// The virtual disk with the changes.
+    pub fn disk(&self) -> Arc<dyn ReadAt> {
+        Arc::clone(&self.overlay) as Arc<dyn ReadAt>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDevice;
+
+    fn overlay(base: Vec<u8>, cap: u64) -> Arc<Overlay> {
+        Arc::new(Overlay::new(Arc::new(MemoryDevice::new(base)), cap, std::env::temp_dir()))
+    }
+
+    #[test]
+    fn newest_byte_wins_and_base_stays_under_every_cap() {
+        for cap in [1, 3 * PAGE_BYTES as u64, 1 << 30] {
+            let base: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+            let device = Arc::new(MemoryDevice::new(base.clone()));
+            let overlay = Arc::new(Overlay::new(device.clone(), cap, std::env::temp_dir()));
+            let mut model = base.clone();
+            let mut seed = 1u32;
+            for _ in 0..500 {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let at = (seed >> 8) as usize % base.len();
+                let len = ((seed >> 3) as usize % 9000).min(base.len() - at);
+                let bytes = vec![seed as u8; len];
+                overlay.write_all_at(&bytes, at as u64).unwrap();
+                model[at..at + len].copy_from_slice(&bytes);
+            }
+            let mut got = vec![0; base.len()];
+            overlay.read_exact_at(&mut got, 0).unwrap();
+            assert!(got == model, "cap {cap}");
+            assert_eq!(device.to_vec(), base);
+            let changes = overlay.seal().unwrap();
+            let mut rebuilt = base.clone();
+            for range in changes.ranges() {
+                let (start, end) = (range.start as usize, range.end as usize);
+                changes.disk().read_exact_at(&mut rebuilt[start..end], range.start).unwrap();
+            }
+            assert!(rebuilt == model);
+        }
+    }
+
+    #[test]
+    fn rewriting_the_same_bytes_changes_nothing() {
+        let overlay = overlay(vec![7; 10_000], 1 << 20);
+        overlay.write_all_at(&[7; 5000], 100).unwrap();
+        assert!(overlay.seal().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_sealed_overlay_takes_no_writes() {
+        let overlay = overlay(vec![0; 10_000], 1 << 20);
+        overlay.write_all_at(&[1], 9_999).unwrap();
+        let changes = overlay.seal().unwrap();
+        assert_eq!(changes.ranges(), [9728..10_000]);
+        assert!(overlay.write_all_at(&[1], 0).is_err());
+        assert!(overlay.write_all_at(&[1], 10_000).is_err());
+    }
+}

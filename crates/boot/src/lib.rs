@@ -1,0 +1,1 @@
+//! Kernel-argument grammar and boot configuration files: token edits.

@@ -1,0 +1,1 @@
+//! Profiles: what each cloud demands, as data.

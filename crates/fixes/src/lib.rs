@@ -1,0 +1,1 @@
+//! Rules: check and plan.

@@ -1,0 +1,1 @@
+//! Read-only model of a guest and its boot verdict.

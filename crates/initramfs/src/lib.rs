@@ -1,0 +1,1 @@
+//! cpio newc, segments, compressors, module indexes, injection.

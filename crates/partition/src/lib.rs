@@ -1,0 +1,1 @@
+//! MBR with logical partitions and GPT, both copies validated.

@@ -1,0 +1,1 @@
+//! From image file to one guest tree.

@@ -1,0 +1,1 @@
+//! Development only: image recipes, reference-tool oracles, fault and crash devices.

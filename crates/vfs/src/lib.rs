@@ -1,0 +1,18 @@
+//! Filesystem traits, guest paths, the guest tree and fstab.
+//!
+//! Guest paths and names are bytes. [`GuestTree`] composes the filesystems of one guest by mount
+//! point and resolves symlinks inside the guest root: no link can lead outside, and every walk is
+//! bounded by [`MAX_SYMLINKS`].
+
+mod error;
+mod fs;
+mod path;
+mod tree;
+
+pub use error::VfsError;
+pub use fs::{
+    DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, MetadataChange, NewNode, NodeId, SpaceInfo,
+    Timestamp, WritableFilesystem, Xattr,
+};
+pub use path::{GuestPath, PathError};
+pub use tree::{GuestTree, Location, MAX_SYMLINKS, Mount};
