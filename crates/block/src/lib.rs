@@ -8,11 +8,13 @@
 mod device;
 mod error;
 mod extent;
+mod gate;
 mod overlay;
 mod plan;
 
 pub use device::{FileDevice, MemoryDevice, ReadAt, Window, WriteAt};
 pub use error::BlockError;
 pub use extent::{Extent, ExtentState};
+pub use gate::{AllowBelow, DenyAll, OpenGate};
 pub use overlay::{ChangeSet, Overlay, PAGE_BYTES};
 pub use plan::{HostPlan, HostWrite, WriteSource};

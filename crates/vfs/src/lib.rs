@@ -4,11 +4,13 @@
 //! point and resolves symlinks inside the guest root: no link can lead outside, and every walk is
 //! bounded by [`MAX_SYMLINKS`].
 
+mod devices;
 mod error;
 mod fs;
 mod path;
 mod tree;
 
+pub use devices::{DeviceTable, FirmwareFacts, TableKind, Volume};
 pub use error::VfsError;
 pub use fs::{
     DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, MetadataChange, NewNode, NodeId, SpaceInfo,

@@ -1,0 +1,218 @@
+//! What the layers below know of the disk, for everything above that only sees files.
+
+/// Kind of partition table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TableKind {
+    /// No partition table: the filesystem starts at the first byte.
+    None,
+    /// MBR, with logical partitions or without.
+    Mbr,
+    /// GPT with a protective MBR.
+    Gpt,
+    /// GPT with a hybrid MBR.
+    HybridGpt,
+}
+
+/// One partition, or the whole disk when it has no table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Partition number as the kernel counts; `None` for a whole-disk filesystem.
+    pub partition: Option<u32>,
+    /// First byte on the virtual disk.
+    pub start: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// What is in it: `ext4`, `xfs`, `swap`, `vfat`, `lvm2-pv`, …; `None` when nothing was recognised.
+    pub content: Option<String>,
+    /// Printed UUID of the content, lower case (FAT: `XXXX-XXXX`).
+    pub uuid: Option<String>,
+    /// Label of the content.
+    pub label: Option<String>,
+    /// PARTUUID as udev prints it: GPT's unique GUID, or `xxxxxxxx-NN` of an MBR disk, lower case.
+    pub partuuid: Option<String>,
+    /// GPT partition name.
+    pub partlabel: Option<String>,
+    /// GPT type GUID, lower case, or MBR type as `0x83`.
+    pub type_code: Option<String>,
+}
+
+/// What can be seen of boot code outside the filesystems.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FirmwareFacts {
+    /// Boot code in the first sector: `grub` (with a core image found), `grub-no-core`, `other`; `None` when empty.
+    pub mbr_boot_code: Option<String>,
+    /// Partition number of the BIOS boot partition (GPT).
+    pub bios_boot_partition: Option<u32>,
+    /// Partition number of the EFI system partition.
+    pub esp_partition: Option<u32>,
+}
+
+/// The disk of one guest as a list of volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceTable {
+    /// Kind of partition table.
+    pub table: TableKind,
+    /// All volumes in the order of their numbers.
+    pub volumes: Vec<Volume>,
+    /// Boot code.
+    pub firmware: FirmwareFacts,
+}
+
+impl DeviceTable {
+    /// Index of the volume that a device specification of fstab, crypttab or `root=` names.
+    ///
+    /// Knows `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=` (quoted or not), `/dev/disk/by-*`, and
+    /// `/dev/` names with a partition number (`sda1`, `vda1`, `nvme0n1p1`, `mmcblk0p1`) of the first disk.
+    pub fn resolve(&self, specification: &str) -> Option<usize> {
+        let find = |matches: &dyn Fn(&Volume) -> bool| self.volumes.iter().position(matches);
+        let same = |have: &Option<String>, want: &str| {
+            have.as_deref().is_some_and(|have| have.eq_ignore_ascii_case(want))
+        };
+        let exact = |have: &Option<String>, want: &str| have.as_deref() == Some(want);
+        let tag = |text: &str| text.trim_matches('"').trim_matches('\'').to_owned();
+        if let Some((key, value)) = specification.split_once('=') {
+            let value = tag(value);
+            return match key.to_ascii_uppercase().as_str() {
+                "UUID" => find(&|volume| same(&volume.uuid, &value)),
+                "LABEL" => find(&|volume| exact(&volume.label, &value)),
+                "PARTUUID" => find(&|volume| same(&volume.partuuid, &value)),
+                "PARTLABEL" => find(&|volume| exact(&volume.partlabel, &value)),
+                _ => None,
+            };
+        }
+        let name = specification.strip_prefix("/dev/")?;
+        if let Some(by) = name.strip_prefix("disk/") {
+            let (kind, value) = by.split_once('/')?;
+            let value = unescape_udev(value);
+            return match kind {
+                "by-uuid" => find(&|volume| same(&volume.uuid, &value)),
+                "by-label" => find(&|volume| exact(&volume.label, &value)),
+                "by-partuuid" => find(&|volume| same(&volume.partuuid, &value)),
+                "by-partlabel" => find(&|volume| exact(&volume.partlabel, &value)),
+                _ => None,
+            };
+        }
+        let partition = Self::first_disk_partition(name)?;
+        find(&|volume| volume.partition == partition)
+    }
+
+    /// Partition of the first disk that a kernel name such as `sda1` means: `Some(None)` is the whole disk.
+    fn first_disk_partition(name: &str) -> Option<Option<u32>> {
+        let rest =
+            ["sda", "hda", "vda", "xvda"].iter().find_map(|disk| name.strip_prefix(disk)).or_else(|| {
+                let rest = name.strip_prefix("nvme0n1").or_else(|| name.strip_prefix("mmcblk0"))?;
+                match rest {
+                    "" => Some(rest),
+                    _ => rest.strip_prefix('p').filter(|number| !number.is_empty()),
+                }
+            })?;
+        if rest.is_empty() {
+            return Some(None);
+        }
+        if rest.len() > 3 || !rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        rest.parse().ok().map(Some)
+    }
+
+    /// True when a device specification names a kernel device whose name depends on the bus or the order of
+    /// discovery (`/dev/sda1`, `/dev/vdb`), so that it does not survive a change of the bus.
+    pub fn is_unstable_name(specification: &str) -> bool {
+        let Some(name) = specification.strip_prefix("/dev/") else { return false };
+        let lettered = ["sd", "hd", "vd", "xvd"].iter().any(|prefix| {
+            name.strip_prefix(prefix).is_some_and(|rest| {
+                let letters = rest.bytes().take_while(u8::is_ascii_lowercase).count();
+                letters > 0 && rest[letters..].bytes().all(|byte| byte.is_ascii_digit())
+            })
+        });
+        let numbered = ["nvme", "mmcblk"].iter().any(|prefix| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        lettered || numbered
+    }
+}
+
+/// Undoes udev's `\xNN` escapes of `/dev/disk/by-*` names.
+fn unescape_udev(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped = (*first == b'\\' && tail.first() == Some(&b'x'))
+            .then(|| tail.get(1..3).and_then(|hex| std::str::from_utf8(hex).ok()))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> DeviceTable {
+        let volume = |partition, uuid: &str, label: &str, partuuid: &str| Volume {
+            partition: Some(partition),
+            start: 0,
+            len: 0,
+            content: Some("ext4".into()),
+            uuid: Some(uuid.into()),
+            label: Some(label.into()),
+            partuuid: Some(partuuid.into()),
+            partlabel: None,
+            type_code: None,
+        };
+        DeviceTable {
+            table: TableKind::Mbr,
+            volumes: vec![
+                volume(1, "aa-bb", "root fs", "1234abcd-01"),
+                volume(5, "cc-dd", "home", "1234abcd-05"),
+            ],
+            firmware: FirmwareFacts::default(),
+        }
+    }
+
+    #[test]
+    fn resolves_every_way_to_name_a_volume() {
+        let table = table();
+        for (specification, index) in [
+            ("UUID=AA-BB", Some(0)),
+            ("UUID=\"cc-dd\"", Some(1)),
+            ("LABEL=home", Some(1)),
+            ("LABEL=Home", None),
+            ("PARTUUID=1234ABCD-05", Some(1)),
+            ("/dev/sda1", Some(0)),
+            ("/dev/vda5", Some(1)),
+            ("/dev/nvme0n1p5", Some(1)),
+            ("/dev/nvme0n15", None),
+            ("/dev/sdb1", None),
+            ("/dev/sda", None),
+            ("/dev/disk/by-label/root\\x20fs", Some(0)),
+            ("/dev/disk/by-uuid/cc-dd", Some(1)),
+            ("proc", None),
+        ] {
+            assert_eq!(table.resolve(specification), index, "{specification}");
+        }
+    }
+
+    #[test]
+    fn unstable_names() {
+        for name in ["/dev/sda1", "/dev/vda", "/dev/xvda2", "/dev/nvme0n1p1", "/dev/hdc"] {
+            assert!(DeviceTable::is_unstable_name(name), "{name}");
+        }
+        for name in
+            ["UUID=x", "/dev/mapper/a-b", "/dev/sdcard/x", "/dev/vg/lv", "/dev/disk/by-uuid/x", "/dev/shm"]
+        {
+            assert!(!DeviceTable::is_unstable_name(name), "{name}");
+        }
+    }
+}
