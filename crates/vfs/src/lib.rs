@@ -7,6 +7,7 @@
 mod devices;
 mod error;
 mod fs;
+mod fstab;
 mod path;
 mod tree;
 
@@ -16,5 +17,6 @@ pub use fs::{
     DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, MetadataChange, NewNode, NodeId, SpaceInfo,
     Timestamp, WritableFilesystem, Xattr,
 };
+pub use fstab::{Fstab, FstabEntry, FstabEntryId};
 pub use path::{GuestPath, PathError};
 pub use tree::{GuestTree, Location, MAX_SYMLINKS, Mount};
