@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Archive;
+
 /// The program that made an initramfs, as its content shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Generator {
@@ -43,4 +45,39 @@ impl fmt::Display for Generator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Tells the generator from what it leaves inside.
+pub(crate) fn recognise(archive: &Archive) -> Generator {
+    let has = |path: &str| archive.exists(path);
+    if has("etc/booster.init.yaml") {
+        return Generator::Booster;
+    }
+    if has("usr/lib/dracut") || has("lib/dracut") || has_dracut_marker(archive) {
+        return Generator::Dracut;
+    }
+    let init = archive.read_file("init").unwrap_or_default();
+    let init = String::from_utf8_lossy(&init);
+    if init.starts_with("#!/bin/nash") || init.starts_with("#!/sbin/nash") {
+        return Generator::Nash;
+    }
+    if has("conf/initramfs.conf") || (has("conf") && has("scripts") && has("init")) {
+        return Generator::InitramfsTools;
+    }
+    if has("hooks") && has("config") || has("VERSION") && has("buildconfig") {
+        return Generator::Mkinitcpio;
+    }
+    if has("run_all.sh") {
+        return Generator::SuseMkinitrd;
+    }
+    if init.contains("nlplug-findfs") || has("sbin/nlplug-findfs") {
+        return Generator::AlpineMkinitfs;
+    }
+    Generator::Unknown
+}
+
+/// EL 6 leaves `dracut-004-…` in the root.
+fn has_dracut_marker(archive: &Archive) -> bool {
+    archive.list_dir("").iter().any(|name| name.starts_with(b"dracut-"))
+        || archive.exists("usr/lib/initrd-release") && archive.exists("etc/cmdline.d")
 }
