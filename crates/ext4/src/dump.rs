@@ -1,0 +1,1 @@
+//! Text form of every structure, for comparing two images.
