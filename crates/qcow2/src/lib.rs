@@ -12,15 +12,21 @@
 //! counts every reference for `check` and for repairing a dirty image, `dump` prints all of it.
 
 mod backing;
+mod bitmaps;
 mod cache;
+mod commit;
 mod entry;
 mod error;
+mod guard;
 mod header;
 mod image;
 mod inflate;
 mod info;
 mod map;
+mod meta;
 mod read;
+mod refcount;
+mod references;
 mod snapshot;
 
 pub use backing::BackingFormat;

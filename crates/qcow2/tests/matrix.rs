@@ -3,10 +3,11 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use block::ReadAt;
+use block::{HostPlan, HostWrite, ReadAt, WriteSource};
 use coldfit_qcow2::Qcow2;
-use common::{Random, Spec, content_by_qemu, in_parallel, make, matrix, open};
+use common::{Random, Spec, apply, content_by_qemu, edit, in_parallel, make, matrix, open, run, text};
 
 /// Our reader agrees with `expected`, in reads of many sizes and by extents.
 fn check_reader(image: &Qcow2, expected: &[u8], what: &str) {
@@ -45,6 +46,48 @@ fn edit_and_judge(spec: &Spec, dir: &Path) {
     assert_eq!(info.refcount_bits, spec.refcount_bits);
     assert_eq!(info.snapshots.len(), spec.snapshots as usize);
     assert_eq!(info.has_lazy_refcounts, spec.lazy);
+    drop(image);
+
+    let snapshots: Vec<String> = (0..spec.snapshots).map(|snapshot| format!("snap{snapshot}")).collect();
+    let snapshots_before: Vec<Vec<u8>> =
+        snapshots.iter().map(|snapshot| content_by_qemu(&path, Some(snapshot))).collect();
+    let mut model = before;
+    for round in 0..2u64 {
+        let seed = 0xc0ff_ee00 + (round << 24) + spec.cluster * 31 + u64::from(spec.refcount_bits);
+        let image = Arc::new(open(&path));
+        let changes = edit(&image, &mut model, spec, seed);
+        let plan = image.plan_commit(&changes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        check_order(&plan, &name);
+        apply(&plan, &path);
+
+        run("qemu-img", &["check", "-q", "-f", "qcow2", text(&path)]);
+        let raw = dir.join("model.raw");
+        std::fs::write(&raw, &model).unwrap();
+        run("qemu-img", &["compare", "-q", "-f", "qcow2", "-F", "raw", text(&path), text(&raw)]);
+        for (snapshot, before) in snapshots.iter().zip(&snapshots_before) {
+            assert!(content_by_qemu(&path, Some(snapshot)) == *before, "{name}: {snapshot} changed");
+        }
+
+        let image = Arc::new(open(&path));
+        check_reader(&image, &model, &name);
+        let again = edit(&image, &mut model, spec, seed);
+        assert!(image.plan_commit(&again).unwrap().is_empty(), "{name}: the same edit again");
+    }
+}
+
+/// Invariant 3 of `plan_commit`, as far as a plan shows it.
+fn check_order(plan: &HostPlan, name: &str) {
+    let mut places: Vec<(u64, u64)> =
+        plan.writes.iter().map(|write| (write.host_offset, write.len())).collect();
+    if let Some(header) = places.iter().position(|(at, _)| *at == 0) {
+        assert_eq!(header, places.len() - 1, "{name}: the header is last");
+    }
+    let is_data = |write: &HostWrite| matches!(write.source, WriteSource::Virtual { .. });
+    let last_data = plan.writes.iter().rposition(is_data).unwrap();
+    let offsets = &places[..=last_data];
+    assert!(offsets.is_sorted(), "{name}: data in host order, before all tables");
+    places.sort_unstable();
+    assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{name}: writes overlap");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use block::{AllowBelow, FileDevice};
+use block::{AllowBelow, ChangeSet, FileDevice, HostPlan, Overlay, WriteAt};
 use coldfit_qcow2::Qcow2;
 
 pub const KIB: u64 = 1024;
@@ -324,4 +324,50 @@ pub fn in_parallel<T: Sync>(items: &[T], each: impl Fn(&T) + Sync) {
             });
         }
     });
+}
+
+/// Seeded writes of all kinds over an overlay on `image`; the same ones are made in `model`.
+pub fn edit(image: &Arc<Qcow2>, model: &mut [u8], spec: &Spec, seed: u64) -> ChangeSet {
+    let overlay = Arc::new(Overlay::new(Arc::clone(image) as Arc<_>, 64 * MIB, std::env::temp_dir()));
+    let mut random = Random(seed | 1);
+    let size = model.len() as u64;
+    let mut write = |at: u64, bytes: &[u8]| {
+        overlay.write_all_at(bytes, at).unwrap();
+        model[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+    };
+    for round in 0..24 {
+        let at = random.below(size);
+        let most = match round % 6 {
+            0 => 40,
+            1 => spec.cluster,
+            2 => spec.cluster * 4,
+            3 => size / 8,
+            _ => 5000,
+        };
+        let len = (random.below(most) + 1).min(size - at) as usize;
+        match random.below(5) {
+            0 => write(at, &vec![0; len]),
+            1 => write(
+                at / spec.cluster * spec.cluster,
+                &vec![0; spec.cluster.min(size - at / spec.cluster * spec.cluster) as usize],
+            ),
+            _ => write(at, &random.bytes(len)),
+        }
+    }
+    write(size - 3, b"end");
+    overlay.seal().unwrap()
+}
+
+/// Applies a plan to the file that it was made for, as a transaction does, without its journal.
+pub fn apply(plan: &HostPlan, path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), plan.old_len);
+    assert!(plan.new_len >= plan.old_len);
+    file.set_len(plan.new_len).unwrap();
+    for write in &plan.writes {
+        assert!(write.host_offset + write.len() <= plan.new_len);
+        let mut bytes = vec![0; write.len() as usize];
+        plan.read_source(write, 0, &mut bytes).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, write.host_offset).unwrap();
+    }
 }
