@@ -3,7 +3,7 @@
 use block::ReadAt;
 use vfs::VfsError;
 
-use super::corrupt;
+use crate::error::corrupt;
 
 /// Contiguous piece of the journal inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +87,14 @@ impl<'a> Log<'a> {
 
     /// Fills `buf`, one block long, with `log_block`.
     pub(crate) fn read(&self, log_block: u32, buf: &mut [u8]) -> Result<(), VfsError> {
-        let offset = self.device_block(log_block)?.checked_mul(u64::from(self.block_size)).ok_or_else(|| {
-            corrupt("ext4.journal.map", "journal inode", format!("block {log_block} lies past 2^64 bytes"))
-        })?;
+        let offset =
+            self.device_block(log_block)?.checked_mul(u64::from(self.block_size)).ok_or_else(|| {
+                corrupt(
+                    "ext4.journal.map",
+                    "journal inode",
+                    format!("block {log_block} lies past 2^64 bytes"),
+                )
+            })?;
         self.device.read_exact_at(buf, offset).map_err(|error| VfsError::Device(Box::new(error)))
     }
 }

@@ -13,9 +13,10 @@ use super::blocks::{
     BlockKind, Tag, add_to_transaction_crc, commit_matches, commit_seconds, is_not_newer, parse_header,
     parse_revoke, parse_tags, tag_matches, tail_matches,
 };
+use super::fast_commit;
 use super::log::Log;
 use super::superblock::{Checksums, Incompat, JournalSuperblock};
-use super::{corrupt, fast_commit, unsupported};
+use crate::error::{corrupt, unsupported};
 
 /// Blocks of the filesystem that a transaction may write.
 #[derive(Debug, Clone, Copy)]
@@ -224,7 +225,10 @@ impl Scanner<'_> {
             if !(self.targets.first..self.targets.end).contains(&tag.target) {
                 return Err(damaged(
                     sequence,
-                    format!("writes block {} outside the {} blocks of the filesystem", tag.target, self.targets.end),
+                    format!(
+                        "writes block {} outside the {} blocks of the filesystem",
+                        tag.target, self.targets.end
+                    ),
                 ));
             }
             if self.log.owns(tag.target) {
@@ -268,7 +272,11 @@ impl Scanner<'_> {
         if fast_commit::starts_fast_commit(&self.block, self.committed.end_sequence) {
             return Err(unsupported(
                 "ext4.journal.fast-commit",
-                format!("replay of the fast commits on top of transaction {}", self.committed.end_sequence.wrapping_sub(1)),
+                format!(
+                    "replay of the fast commits on top of transaction {}",
+                    self.committed.end_sequence.wrapping_sub(1)
+                ),
+                "",
             ));
         }
         Ok(())

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use bitflags::bitflags;
-use ondisk::{Uuid, be_u32, crc32c_raw, put_be_u32};
+use ondisk::{be_u32, crc32c_raw, put_be_u32};
 use vfs::VfsError;
 
-use super::{corrupt, unsupported};
+use crate::error::{corrupt, unsupported};
 
 /// Magic number that starts every administrative block of the log.
 pub(crate) const MAGIC: u32 = 0xC03B_3998;
@@ -128,10 +128,14 @@ impl JournalSuperblock {
             return Err(unsupported(
                 "ext4.journal.block-size",
                 format!("a journal of {s_blocksize}-byte blocks in a filesystem of {block_size}-byte blocks"),
+                "",
             ));
         }
-        let (s_feature_compat, s_feature_incompat, s_feature_ro_compat) =
-            if has_features { (be_u32(&raw, 0x24), be_u32(&raw, 0x28), be_u32(&raw, 0x2c)) } else { (0, 0, 0) };
+        let (s_feature_compat, s_feature_incompat, s_feature_ro_compat) = if has_features {
+            (be_u32(&raw, 0x24), be_u32(&raw, 0x28), be_u32(&raw, 0x2c))
+        } else {
+            (0, 0, 0)
+        };
         let incompat = Incompat::from_bits_truncate(s_feature_incompat);
         for (kind, unknown) in [
             ("compat", s_feature_compat & !COMPAT_CHECKSUM),
@@ -142,6 +146,7 @@ impl JournalSuperblock {
                 return Err(unsupported(
                     "ext4.journal.feature",
                     format!("the journal feature {kind} {unknown:#x}"),
+                    "",
                 ));
             }
         }
@@ -158,7 +163,11 @@ impl JournalSuperblock {
         if checksums.has_block_checksums() {
             let kind = raw[0x50];
             if kind != CHECKSUM_TYPE_CRC32C {
-                return Err(unsupported("ext4.journal.feature", format!("the journal checksum type {kind}")));
+                return Err(unsupported(
+                    "ext4.journal.feature",
+                    format!("the journal checksum type {kind}"),
+                    "",
+                ));
             }
             let (found, expected) = (be_u32(&raw, AT_CHECKSUM), Self::checksum(&raw));
             if found != expected {
@@ -174,7 +183,8 @@ impl JournalSuperblock {
         if s_maxlen > MAX_LOG_BLOCKS {
             return Err(unsupported(
                 "ext4.journal.length",
-                format!("a journal of {s_maxlen} blocks (at most {MAX_LOG_BLOCKS})"),
+                format!("a journal of {s_maxlen} blocks"),
+                format!(" (at most {MAX_LOG_BLOCKS})"),
             ));
         }
         let mut ring_end = s_maxlen;
@@ -209,13 +219,6 @@ impl JournalSuperblock {
             seed: crc32c_raw(!0, uuid),
             raw,
         })
-    }
-
-    /// UUID of the journal.
-    pub(crate) fn uuid(&self) -> Uuid {
-        let mut uuid = [0; 16];
-        uuid.copy_from_slice(&self.raw[0x30..0x40]);
-        Uuid(uuid)
     }
 
     /// Blocks of the fast-commit area. The block at `ring_end` itself is never used by the kernel.
