@@ -14,7 +14,9 @@
 mod backing;
 mod bitmaps;
 mod cache;
+mod check;
 mod commit;
+mod dump;
 mod entry;
 mod error;
 mod guard;
@@ -30,6 +32,7 @@ mod references;
 mod snapshot;
 
 pub use backing::BackingFormat;
+pub use check::CheckReport;
 pub use error::{Qcow2Error, Refused};
 pub use header::{Compression, FeatureKind, FeatureName};
 pub use image::Qcow2;

@@ -36,7 +36,7 @@ impl Counts {
 
     /// False when this needs more memory than is allowed.
     #[must_use]
-    fn add(&mut self, index: u64, more: u64) -> bool {
+    pub fn add(&mut self, index: u64, more: u64) -> bool {
         let total = self.get(index).saturating_add(more);
         let chunk = self.chunks.entry(index / CHUNK).or_insert_with(|| Box::new([0; CHUNK as usize]));
         if let Some(slot) = chunk.get_mut((index % CHUNK) as usize) {
@@ -73,10 +73,10 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    pub fn add(&mut self, text: String) {
+    pub fn add(&mut self, text: impl FnOnce() -> String) {
         self.count += 1;
         if self.texts.len() < MAX_PROBLEMS {
-            self.texts.push(text);
+            self.texts.push(text());
         }
     }
 }
@@ -99,7 +99,7 @@ impl References {
         walk.range(header.snapshots_offset, image.snapshot_table_len, 1)?;
         for (index, entry) in refcount_table.iter().enumerate() {
             match image.refcount_table_problem(*entry) {
-                Some(problem) => walk.problems.add(format!("refcount table entry {index}: {problem}")),
+                Some(problem) => walk.problems.add(|| format!("refcount table entry {index}: {problem}")),
                 None if *entry != 0 => walk.range(*entry, image.cluster_size(), 1)?,
                 None => {}
             }
@@ -117,11 +117,11 @@ impl References {
                 match image.check_l1_entry(raw, at) {
                     Ok(Some((l2_offset, _))) => {
                         if !l2_uses.add(l2_offset >> header.cluster_bits, 1) {
-                            return Err(walk.too_many());
+                            return Err(image.too_many_references());
                         }
                     }
                     Ok(None) => {}
-                    Err(problem) => walk.problems.add(problem.to_string()),
+                    Err(problem) => walk.problems.add(|| problem.to_string()),
                 }
                 Ok(())
             })?;
@@ -142,23 +142,26 @@ struct Walk<'i> {
     problems: Problems,
 }
 
-impl Walk<'_> {
-    fn too_many(&self) -> Qcow2Error {
+impl Qcow2 {
+    /// The error when counting would take too much memory.
+    pub(crate) fn too_many_references(&self) -> Qcow2Error {
         Qcow2Error::Limit {
-            path: self.image.path.clone(),
+            path: self.path.clone(),
             what: "memory to count the references",
             limit: MAX_COUNT_BYTES,
             found: MAX_COUNT_BYTES + 1,
         }
     }
+}
 
+impl Walk<'_> {
     fn range(&mut self, offset: u64, len: u64, weight: u64) -> Result<(), Qcow2Error> {
         if len == 0 {
             return Ok(());
         }
         for index in self.image.entry_format().clusters_of(offset, len) {
             if !self.counts.add(index, weight) {
-                return Err(self.too_many());
+                return Err(self.image.too_many_references());
             }
         }
         Ok(())
@@ -173,7 +176,7 @@ impl Walk<'_> {
                 }
                 Ok(L2Entry::Compressed { host, len }) => self.range(host, len, weight)?,
                 Ok(L2Entry::Unallocated | L2Entry::Zero { host: None, .. }) => {}
-                Err(problem) => self.problems.add(problem.to_string()),
+                Err(problem) => self.problems.add(|| problem.to_string()),
             }
             Ok(())
         })

@@ -1,5 +1,5 @@
 //! Images made by qemu-img and qemu-io, and small helpers around these tools.
-#![allow(dead_code)] // Each test binary uses its part.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // Each test binary uses its part.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -370,4 +370,25 @@ pub fn apply(plan: &HostPlan, path: &Path) {
         plan.read_source(write, 0, &mut bytes).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, write.host_offset).unwrap();
     }
+}
+
+/// Our check and `qemu-img check` say the same about the image; returns leaks and corruptions.
+pub fn check_like_qemu(path: &Path, what: &str) -> (u64, u64) {
+    let output = tool("qemu-img", &["check", "-f", "qcow2", "--output=json", text(path)]);
+    let theirs: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{what}: qemu-img check: {error}: {output:?}"));
+    let field = |name: &str| theirs.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let ours = open(path).check().unwrap();
+    let pairs = [
+        ("corruptions", ours.corruptions),
+        ("leaks", ours.leaks),
+        ("total-clusters", ours.total_clusters),
+        ("allocated-clusters", ours.allocated_clusters),
+        ("compressed-clusters", ours.compressed_clusters),
+        ("image-end-offset", ours.image_end_offset),
+    ];
+    for (name, value) in pairs {
+        assert_eq!(value, field(name), "{what}: {name}: {:?} {theirs}", ours.problems);
+    }
+    (ours.leaks, ours.corruptions)
 }
