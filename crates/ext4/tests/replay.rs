@@ -1,0 +1,177 @@
+//! Journal replay against the kernel's and e2fsck's, block by block.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use coldfit_ext4::{RecoveryReport, needs_recovery, recover};
+use report::Diagnose;
+use support::*;
+
+/// Bytes of the superblock that a mount or e2fsck changes beside the replay: mount and write time, mount
+/// count, last mount point, lifetime writes, overhead, time of the last check, high time bytes, checksum.
+const SUPERBLOCK_NOISE: [std::ops::Range<usize>; 8] = [
+    0x2c..0x38,
+    0x40..0x44,
+    0x88..0xc8,
+    0x178..0x180,
+    0x248..0x24c,
+    0x274..0x27a,
+    0x27c..0x280,
+    0x3fc..0x400,
+];
+
+struct Judged<'a> {
+    image: &'a Path,
+    block_size: usize,
+    /// Block of the journal superblock.
+    journal_block: u64,
+}
+
+impl<'a> Judged<'a> {
+    fn new(image: &'a Path, block_size: usize) -> Self {
+        let journal_block = debugfs(image, "bmap <8> 0").trim().parse().expect("a block number");
+        Self { image, block_size, journal_block }
+    }
+
+    /// Blocks in which `other` differs from our replay, after the known noise was taken out.
+    fn differences(&self, other: &Path) -> Vec<u64> {
+        let superblock_block = (1024 / self.block_size) as u64;
+        differing_blocks(self.image, other, self.block_size)
+            .into_iter()
+            .filter(|block| *block != self.journal_block)
+            .filter(|block| {
+                *block != superblock_block || self.superblock(self.image) != self.superblock(other)
+            })
+            .collect()
+    }
+
+    fn superblock(&self, image: &Path) -> Vec<u8> {
+        let mut raw = vec![0; 1024];
+        fs::File::open(image).and_then(|file| file.read_exact_at(&mut raw, 1024)).expect("a superblock");
+        for noise in SUPERBLOCK_NOISE {
+            raw[noise].fill(0);
+        }
+        raw
+    }
+
+    fn journal_sequence(&self, image: &Path) -> (u32, u32) {
+        let mut raw = [0; 8];
+        let at = self.journal_block * self.block_size as u64 + 0x18;
+        fs::File::open(image)
+            .and_then(|file| file.read_exact_at(&mut raw, at))
+            .expect("a journal superblock");
+        let word = |at: usize| u32::from_be_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+        (word(0), word(4))
+    }
+}
+
+/// Replays `image` in place and judges the result by a kernel mount of a copy and, when `e2fsck_agrees`,
+/// by e2fsck's replay of another copy.
+fn judge_replay(image: &Path, block_size: usize, e2fsck_agrees: bool, context: &str) -> RecoveryReport {
+    let by_kernel = copy(image, "kernel.img");
+    let by_e2fsck = copy(image, "e2fsck.img");
+    assert!(needs_recovery(&*reader(image)).unwrap(), "{context}");
+    let device = device(image);
+    let report = recover(&device).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert!(!needs_recovery(&*reader(image)).unwrap(), "{context}");
+    let once = fs::read(image).unwrap();
+    assert_eq!(recover(&device).unwrap(), RecoveryReport::default(), "{context}");
+    assert!(once == fs::read(image).unwrap(), "{context}: a second replay changed something");
+
+    let judged = Judged::new(image, block_size);
+    if e2fsck_agrees {
+        let (status, output) = e2fsck(&by_e2fsck, &["-E", "journal_only", "-fy"]);
+        assert!(status <= 1, "{context}: {status} {output}");
+        assert_eq!(judged.differences(&by_e2fsck), [0u64; 0], "{context}: differs from e2fsck");
+        assert_eq!(judged.journal_sequence(image), judged.journal_sequence(&by_e2fsck), "{context}");
+    }
+    if may_mount() {
+        // Read-only: the log is replayed and orphans are processed, and nothing else is written.
+        drop(KernelMount::new(&by_kernel, "ro"));
+        assert_eq!(judged.differences(&by_kernel), [0u64; 0], "{context}: differs from the kernel");
+        let (sequence, start) = judged.journal_sequence(&by_kernel);
+        let ours = judged.journal_sequence(image);
+        assert_eq!(start, ours.1, "{context}");
+        // The kernel counts on when it marks the log empty at unmount.
+        assert!(sequence == ours.0 || sequence == ours.0.wrapping_add(1), "{context}: {sequence} {}", ours.0);
+    }
+    assert_e2fsck_clean(image, context);
+    report
+}
+
+/// Asserts that the replay is refused without a change, as the kernel refuses it; returns the error.
+fn refuse_replay(image: &Path, context: &str) -> String {
+    let before = fs::read(image).unwrap();
+    let error = recover(&device(image)).expect_err(context);
+    assert!(before == fs::read(image).unwrap(), "{context}: refused, but something was written");
+    if may_mount() {
+        let by_kernel = copy(image, "kernel.img");
+        assert!(KernelMount::try_new(&by_kernel, "ro").is_err(), "{context}: the kernel replays it");
+    }
+    format!("{}: {error}", error.code())
+}
+
+/// Data blocks for debugfs to log; every third starts with the journal's magic number.
+fn logged_data(path: &Path, block_size: usize, blocks: usize, seed: u64) {
+    let mut data = Random::new(seed).bytes(block_size * blocks);
+    for block in data.chunks_mut(block_size).step_by(3) {
+        block[..4].copy_from_slice(&[0xc0, 0x3b, 0x39, 0x98]);
+    }
+    fs::write(path, data).unwrap();
+}
+
+fn list(blocks: impl Iterator<Item = u64>) -> String {
+    blocks.map(|block| block.to_string()).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn every_tag_layout_and_checksum_version_of_debugfs_replays_alike() {
+    let dir = scratch();
+    let image = dir.path().join("image");
+    for (features, block_size) in [
+        ("-t ext4 -b 1024 -O metadata_csum,64bit", 1024),
+        ("-t ext4 -b 4096 -O metadata_csum,^64bit", 4096),
+        ("-t ext4 -b 1024 -O ^metadata_csum,64bit", 1024),
+        ("-t ext4 -b 2048 -O ^metadata_csum,^64bit", 2048),
+        ("-t ext3 -b 1024 -I 128", 1024),
+    ] {
+        for open in ["jo", "jo -c -v 2", "jo -c -v 3"] {
+            let context = format!("{features} / {open}");
+            mkfs(&image, 16 * (block_size as u64 / 1024), features);
+            let data = dir.path().join("data");
+            logged_data(&data, block_size, 130, 7);
+            let again = dir.path().join("again");
+            logged_data(&again, block_size, 4, 9);
+            let (data, again) = (data.display(), again.display());
+            let all = list(14000..14130);
+            let has_v1 = features.contains("^metadata_csum") && open != "jo"
+                || features.contains("ext3") && open != "jo";
+            if has_v1 {
+                // debugfs adds revoke blocks to the version 1 sum; kernel and e2fsck do not and refuse them.
+                debugfs_write(
+                    &image,
+                    &format!("{open}\njw -b {all} {data}\njw -b 14010,14011,14200,14201 {again}\njc\n"),
+                );
+                let report = judge_replay(&image, block_size, true, &context);
+                assert_eq!((report.transactions, report.blocks), (2, 132), "{context}");
+                debugfs_write(&image, &format!("{open}\njw -b {all} {data}\njw -r 14003\njc\n"));
+                let error = refuse_replay(&image, &context);
+                assert!(error.contains("checksum of the commit block"), "{context}: {error}");
+                continue;
+            }
+            debugfs_write(
+                &image,
+                &format!(
+                    "{open}\njw -b {all} {data}\njw -r 14003,14010,14050\njw -b 14010,14011,14200,14201 {again}\n\
+                     jw -r 14201 -b 14300,14301 {again}\njw -b 14001,14002 -c {again}\njc\n"
+                ),
+            );
+            let report = judge_replay(&image, block_size, true, &context);
+            assert!(report.transactions >= 3, "{context}: {report:?}");
+            assert!(report.revoked >= 2 && report.blocks > 120, "{context}: {report:?}");
+        }
+    }
+}

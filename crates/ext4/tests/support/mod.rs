@@ -1,0 +1,212 @@
+//! Images, reference tools and the kernel's mount for the tests of this crate.
+#![allow(dead_code, unreachable_pub)] // Each test binary uses a part of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use block::{FileDevice, ReadAt, WriteAt};
+
+/// A directory for the images of one test; removed at its end.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("ext4-").tempdir().expect("a temporary directory")
+}
+
+/// Runs a reference tool; a missing one fails the test.
+pub fn tool(program: &str, args: &[&str]) -> Output {
+    let path = std::env::var("PATH").unwrap_or_default();
+    Command::new(program)
+        .args(args)
+        .env("LC_ALL", "C")
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("E2FSPROGS_SKIP_PROGRESS", "1")
+        .env("MKE2FS_SYNC", "0")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed by this test: {error}"))
+}
+
+/// Standard output of a tool that must succeed.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = tool(program, args);
+    assert!(output.status.success(), "{program} {args:?}: {}\n{}", output.status, text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Makes an image of `mib` MiB with fixed UUID and hash seed.
+pub fn mkfs(path: &Path, mib: u64, args: &str) {
+    fs::File::create(path).and_then(|file| file.set_len(mib << 20)).expect("an image file");
+    let name = path.to_str().expect("a printable path");
+    let mut all = vec!["-q", "-F", "-U", "6b1b8f2e-5a3c-4d7e-9f10-2233445566aa"];
+    all.extend(["-E", "hash_seed=c0ffee00-1234-4321-abcd-001122334455"]);
+    // A second -E replaces the first one.
+    let words: Vec<&str> = args.split_whitespace().collect();
+    all.extend(&words);
+    all.push(name);
+    run("mke2fs", &all);
+}
+
+/// Runs debugfs commands that write.
+pub fn debugfs_write(image: &Path, commands: &str) -> String {
+    let script = image.with_extension("debugfs");
+    fs::write(&script, commands).expect("a debugfs script");
+    let output =
+        tool("debugfs", &["-w", "-f", script.to_str().expect("a path"), image.to_str().expect("a path")]);
+    assert!(output.status.success(), "{}", text(&output));
+    text(&output)
+}
+
+/// Output of one reading debugfs command.
+pub fn debugfs(image: &Path, command: &str) -> String {
+    let output = tool("debugfs", &["-R", command, image.to_str().expect("a path")]);
+    assert!(output.status.success(), "debugfs {command}: {}", text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Exit status and output of e2fsck.
+pub fn e2fsck(image: &Path, args: &[&str]) -> (i32, String) {
+    let mut all = args.to_vec();
+    let name = image.to_str().expect("a path");
+    all.push(name);
+    let output = tool("e2fsck", &all);
+    (output.status.code().unwrap_or(-1), text(&output))
+}
+
+/// What e2fsck complains about; `None` when it is content. Exit status 0 alone proves too little: wrong
+/// totals in the superblock, for one, are printed and not counted.
+pub fn e2fsck_complaint(image: &Path) -> Option<String> {
+    let (status, output) = e2fsck(image, &["-fn"]);
+    let is_pass = |line: &str| {
+        line.is_empty()
+            || line.starts_with("e2fsck 1.")
+            || line.starts_with("Pass ")
+            || line.contains(" files (") && line.contains(" blocks")
+    };
+    (status != 0 || !output.lines().all(is_pass)).then(|| format!("e2fsck -fn: exit {status}\n{output}"))
+}
+
+#[track_caller]
+pub fn assert_e2fsck_clean(image: &Path, context: &str) {
+    if let Some(complaint) = e2fsck_complaint(image) {
+        panic!("{context}: {complaint}");
+    }
+}
+
+/// True when the tests may mount. Without it they say what they judge by instead.
+pub fn may_mount() -> bool {
+    let is_root = run("id", &["-u"]).trim() == "0";
+    if !is_root {
+        eprintln!("not root: judged by e2fsck and debugfs only, not by a kernel mount");
+    }
+    is_root
+}
+
+/// A loop mount that ends with the value.
+pub struct KernelMount {
+    pub at: PathBuf,
+    loop_device: String,
+}
+
+impl KernelMount {
+    /// Mounts, or says why the kernel refuses.
+    pub fn try_new(image: &Path, options: &str) -> Result<Self, String> {
+        let at = image.with_extension("mnt");
+        fs::create_dir_all(&at).expect("a mount point");
+        // The loop device is made apart, since `mount -o ro,loop` would make it read-only, too.
+        let made = run("losetup", &["-f", "--show", image.to_str().expect("a path")]);
+        let loop_device = made.trim().to_owned();
+        let point = at.to_str().expect("a path");
+        let output = tool("mount", &["-t", "ext4", "-o", options, &loop_device, point]);
+        if output.status.success() {
+            return Ok(Self { at, loop_device });
+        }
+        run("losetup", &["-d", &loop_device]);
+        Err(text(&output))
+    }
+
+    #[track_caller]
+    pub fn new(image: &Path, options: &str) -> Self {
+        Self::try_new(image, options).unwrap_or_else(|error| panic!("mount {}: {error}", image.display()))
+    }
+
+    /// Stops the filesystem at once, without writing the log out (as a power cut would).
+    pub fn cut_power(&self) {
+        run("xfs_io", &["-x", "-c", "shutdown", self.at.to_str().expect("a path")]);
+    }
+}
+
+impl Drop for KernelMount {
+    fn drop(&mut self) {
+        let output = tool("umount", &[self.at.to_str().expect("a path")]);
+        tool("losetup", &["-d", &self.loop_device]);
+        if !output.status.success() && !std::thread::panicking() {
+            panic!("umount: {}", text(&output));
+        }
+    }
+}
+
+/// The image as a device that writes go straight into.
+pub fn device(image: &Path) -> Arc<dyn WriteAt> {
+    Arc::new(FileDevice::open_write(image).expect("the image"))
+}
+
+/// The image as a device that cannot be written.
+pub fn reader(image: &Path) -> Arc<dyn ReadAt> {
+    Arc::new(FileDevice::open_read(image).expect("the image"))
+}
+
+pub fn copy(image: &Path, name: &str) -> PathBuf {
+    let to = image.with_file_name(name);
+    run("cp", &["--sparse=always", image.to_str().expect("a path"), to.to_str().expect("a path")]);
+    to
+}
+
+/// Numbers of the blocks in which two images differ.
+pub fn differing_blocks(left: &Path, right: &Path, block_size: usize) -> Vec<u64> {
+    let (left, right) = (fs::read(left).expect("an image"), fs::read(right).expect("an image"));
+    assert_eq!(left.len(), right.len());
+    left.chunks(block_size)
+        .zip(right.chunks(block_size))
+        .enumerate()
+        .filter(|(_, (left, right))| left != right)
+        .map(|(index, _)| index as u64)
+        .collect()
+}
+
+/// A generator of deterministic numbers (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            bytes.extend_from_slice(&self.next().to_le_bytes()[..7]);
+        }
+        bytes.truncate(len);
+        bytes
+    }
+}
