@@ -65,9 +65,73 @@ pub enum BlockError {
         /// What is wrong.
         detail: String,
     },
+    /// The path names nothing that can be used as an image in this way.
+    #[error("{}: not usable as an image: {reason}", path.display())]
+    NotAnImageFile {
+        /// Host path.
+        path: PathBuf,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A target that must not be replaced exists, or is the source itself.
+    #[error("{}: {reason}", path.display())]
+    Target {
+        /// Host path of the target.
+        path: PathBuf,
+        /// Why it is not written.
+        reason: &'static str,
+    },
+    /// A driver planned writes that do not fit the image.
+    #[error("planned writes contradict themselves: {0}")]
+    BadPlan(String),
+    /// A commit failed; says in which state the images are.
+    #[error("{cause}; {state}")]
+    Commit {
+        /// The first error.
+        cause: Box<BlockError>,
+        /// What became of the images.
+        state: ImageState,
+    },
     /// An error of an image driver below this device, kept with its code.
     #[error("{0}")]
     Driver(Box<dyn Diagnose + Send + Sync>),
+}
+
+/// State of all images of a unit after a commit failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageState {
+    /// No byte was written; no journal is left.
+    Untouched,
+    /// No byte was written; a journal without meaning could not be removed.
+    UntouchedWithLeftover(String),
+    /// The old bytes were written back.
+    RolledBack,
+    /// Writing back failed, too: the journal beside the image restores it on the next opening.
+    NeedsRecovery(String),
+    /// The new bytes are there, but a power failure now could bring the old ones back.
+    Written,
+}
+
+impl std::fmt::Display for ImageState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ImageState::Untouched => write!(f, "nothing was written to the image"),
+            ImageState::UntouchedWithLeftover(error) => {
+                write!(f, "nothing was written to the image, but its journal could not be removed: {error}")
+            }
+            ImageState::RolledBack => write!(f, "the image was rolled back to its old bytes"),
+            ImageState::NeedsRecovery(error) => write!(
+                f,
+                "the image is incomplete, and rolling it back failed: {error}; the journal beside it restores it \
+                 the next time it is opened"
+            ),
+            ImageState::Written => write!(
+                f,
+                "the image holds the new bytes, but until the host has written everything a power failure may \
+                 bring back the old ones"
+            ),
+        }
+    }
 }
 
 impl Diagnose for BlockError {
@@ -84,6 +148,10 @@ impl Diagnose for BlockError {
             BlockError::InUse { .. } => "image.in-use",
             BlockError::GateDenied { .. } => "image.gate-denied",
             BlockError::Journal { code, .. } => code,
+            BlockError::NotAnImageFile { .. } => "image.kind",
+            BlockError::Target { .. } => "target.refused",
+            BlockError::BadPlan(_) => "transaction.plan",
+            BlockError::Commit { cause, .. } => cause.code(),
             BlockError::Driver(below) => below.code(),
         }
     }
@@ -91,6 +159,10 @@ impl Diagnose for BlockError {
     fn class(&self) -> Class {
         match self {
             BlockError::PastEnd { .. } => Class::Damaged,
+            BlockError::NotAnImageFile { .. } => Class::Unsupported,
+            BlockError::Target { .. } => Class::Usage,
+            BlockError::BadPlan(_) => Class::Bug,
+            BlockError::Commit { cause, .. } => cause.class(),
             BlockError::Driver(below) => below.class(),
             _ => Class::Environment,
         }
@@ -104,6 +176,12 @@ impl Diagnose for BlockError {
             BlockError::GateDenied { .. } => {
                 Some("Allow backing files below a directory that you trust with --allow-backing DIR.".into())
             }
+            BlockError::Commit { state: ImageState::NeedsRecovery(_), .. } => Some(
+                "Remove the cause of the error and open the image again with this program; do not delete the \
+                 journal and do not start the guest before."
+                    .into(),
+            ),
+            BlockError::Commit { cause, .. } => cause.hint(),
             BlockError::Driver(below) => below.hint(),
             _ => None,
         }

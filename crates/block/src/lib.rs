@@ -9,12 +9,23 @@ mod device;
 mod error;
 mod extent;
 mod gate;
+mod host;
+mod image;
+mod lock;
 mod overlay;
 mod plan;
+mod transaction;
 
 pub use device::{FileDevice, MemoryDevice, ReadAt, Window, WriteAt};
-pub use error::BlockError;
+pub use error::{BlockError, ImageState};
 pub use extent::{Extent, ExtentState};
 pub use gate::{AllowBelow, DenyAll, OpenGate};
+pub use host::{Access, Host, HostFile, HostFileKind, HostMetadata, SystemHost};
+pub use image::ImageFile;
+pub use lock::LockOutcome;
 pub use overlay::{ChangeSet, Overlay, PAGE_BYTES};
-pub use plan::{HostPlan, HostWrite, WriteSource};
+pub use plan::{HostPlan, HostWrite, WriteSource, raw_plan};
+pub use transaction::{
+    CommitOptions, CommitReport, CommitUnit, NewImageOptions, RecoveryReport, UndoReport, commit_in_place,
+    commit_to_new, default_undo_path, undo, undo_on,
+};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BlockError, ReadAt};
+use crate::{BlockError, ChangeSet, ReadAt};
 
 /// Where the bytes of a [`HostWrite`] come from.
 #[derive(Clone)]
@@ -62,6 +62,35 @@ impl HostPlan {
         self.writes.is_empty() && self.old_len == self.new_len
     }
 
+    /// Says what is wrong when the plan does not fit an image of `len` bytes or contradicts itself.
+    pub(crate) fn check(&self, len: u64) -> Result<(), String> {
+        if self.old_len != len {
+            return Err(format!("planned for a file of {} bytes, it has {len}", self.old_len));
+        }
+        if self.new_len < self.old_len {
+            return Err(format!("shrinks from {} to {} bytes", self.old_len, self.new_len));
+        }
+        let mut ranges = Vec::with_capacity(self.writes.len());
+        for write in self.writes.iter().filter(|write| !write.is_empty()) {
+            match write.host_offset.checked_add(write.len()) {
+                Some(end) if end <= self.new_len => ranges.push((write.host_offset, end)),
+                _ => {
+                    let (at, bytes) = (write.host_offset, write.len());
+                    return Err(format!("{bytes} bytes at {at} lie behind the new end {}", self.new_len));
+                }
+            }
+        }
+        ranges.sort_unstable();
+        for pair in ranges.windows(2) {
+            if let [(_, end), (start, _)] = pair
+                && start < end
+            {
+                return Err(format!("two writes overlap at {start}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Fills `buf` with the bytes of `write` from `skip` bytes on.
     pub fn read_source(&self, write: &HostWrite, skip: u64, buf: &mut [u8]) -> Result<(), BlockError> {
         crate::device::check_range("planned write", skip, buf.len() as u64, write.len())?;
@@ -76,4 +105,17 @@ impl HostPlan {
             }
         }
     }
+}
+
+/// The plan for a raw image file of `host_len` bytes: guest offsets are host offsets.
+pub fn raw_plan(changes: &ChangeSet, host_len: u64) -> HostPlan {
+    let writes = changes
+        .ranges()
+        .iter()
+        .map(|range| HostWrite {
+            host_offset: range.start,
+            source: WriteSource::Virtual { guest_offset: range.start, len: range.end - range.start },
+        })
+        .collect();
+    HostPlan { writes, old_len: host_len, new_len: host_len, virtual_disk: changes.disk() }
 }
