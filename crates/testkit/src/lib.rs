@@ -1,5 +1,15 @@
 //! Development only: image recipes, reference-tool oracles, fault and crash devices.
 
+pub mod apt;
+pub mod cache;
 mod dirfs;
+pub mod e2fs;
+pub mod error;
+pub mod kernel_deb;
+pub mod qemu;
+mod qmp;
+pub mod recipe;
+pub mod screen;
+pub mod tool;
 
 pub use dirfs::DirFs;

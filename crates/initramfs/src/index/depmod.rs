@@ -116,6 +116,47 @@ fn sort_as_listed(modules: &mut [DepmodModule], order: &[u8]) {
     });
 }
 
+/// Buckets of depmod's table of symbols.
+const SYMBOL_BUCKETS: u32 = 2048;
+
+/// Paul Hsieh's "SuperFastHash", which orders that table.
+fn superfast_hash(key: &[u8]) -> u32 {
+    let half = |pair: &[u8]| pair.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+    let mut hash = key.len() as u32;
+    let mut fours = key.chunks_exact(4);
+    for four in fours.by_ref() {
+        let (low, high) = four.split_at(2);
+        hash = hash.wrapping_add(half(low));
+        hash = hash << 16 ^ half(high) << 11 ^ hash;
+        hash = hash.wrapping_add(hash >> 11);
+    }
+    match *fours.remainder() {
+        [first, second, third] => {
+            hash = hash.wrapping_add(half(&[first, second]));
+            hash ^= hash << 16;
+            hash ^= u32::from(third) << 18;
+            hash = hash.wrapping_add(hash >> 11);
+        }
+        [first, second] => {
+            hash = hash.wrapping_add(half(&[first, second]));
+            hash ^= hash << 11;
+            hash = hash.wrapping_add(hash >> 17);
+        }
+        [only] => {
+            hash = hash.wrapping_add(u32::from(only));
+            hash ^= hash << 10;
+            hash = hash.wrapping_add(hash >> 1);
+        }
+        _ => {}
+    }
+    hash ^= hash << 3;
+    hash = hash.wrapping_add(hash >> 5);
+    hash ^= hash << 4;
+    hash = hash.wrapping_add(hash >> 17);
+    hash ^= hash << 25;
+    hash.wrapping_add(hash >> 6)
+}
+
 /// Who needs whom.
 struct Graph<'m> {
     owners: HashMap<&'m str, usize>,
@@ -176,7 +217,7 @@ impl<'m> Graph<'m> {
     /// Every exported symbol with its owner, in the order in which depmod's hash table holds them.
     fn symbols_in_table_order(&self) -> Vec<(&'m str, usize)> {
         let mut symbols: Vec<_> = self.owners.iter().map(|(symbol, owner)| (*symbol, *owner)).collect();
-        symbols.sort();
+        symbols.sort_by_key(|(symbol, _)| (superfast_hash(symbol.as_bytes()) % SYMBOL_BUCKETS, *symbol));
         symbols
     }
 }
