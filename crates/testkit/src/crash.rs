@@ -40,6 +40,13 @@ pub enum Operation {
         /// New length.
         len: u64,
     },
+    /// Room is reserved for a file.
+    Allocate {
+        /// Which file.
+        inode: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// A file's content becomes durable.
     Sync {
         /// Which file.
@@ -180,13 +187,27 @@ impl CrashHost {
 
     /// The host after the power failed when the first `done` operations had been asked for.
     pub fn crash(&self, done: usize, loss: Loss) -> Self {
+        self.crash_of(done, loss, is_synced_later)
+    }
+
+    /// [`CrashHost::crash`] of a host that only pretended to sync: shows that the judge notices.
+    pub fn crash_without_syncs(&self, done: usize, loss: Loss) -> Self {
+        self.crash_of(done, loss, |_, _| Durable { first: false, second: false })
+    }
+
+    fn crash_of(
+        &self,
+        done: usize,
+        loss: Loss,
+        durable: impl Fn(&Operation, &[Operation]) -> Durable,
+    ) -> Self {
         let state = self.lock();
         let log = state.log.get(..done).unwrap_or(&state.log);
         let mut chance = Chance::new(loss, done as u64);
         let mut disk = state.start.clone();
         let first_clock = state.clock - state.log.len() as u64;
         for (number, operation) in log.iter().enumerate() {
-            let is_durable = is_synced_later(operation, &log[number + 1..]);
+            let is_durable = durable(operation, &log[number + 1..]);
             let clock = first_clock + number as u64 + 1;
             match operation {
                 Operation::Create { path, inode } => {
@@ -235,7 +256,7 @@ impl CrashHost {
                         disk.names.remove(path);
                     }
                 }
-                Operation::Sync { .. } | Operation::SyncDir { .. } => {}
+                Operation::Allocate { .. } | Operation::Sync { .. } | Operation::SyncDir { .. } => {}
             }
         }
         let crashed = State {
@@ -270,7 +291,7 @@ fn is_synced_later(operation: &Operation, later: &[Operation]) -> Durable {
         Operation::Write { inode, .. } | Operation::SetLen { inode, .. } => (file_synced(*inode), true),
         Operation::Create { path, .. } | Operation::Remove { path } => (dir_synced(path), true),
         Operation::Rename { from, to, .. } => (dir_synced(from), dir_synced(to)),
-        Operation::Sync { .. } | Operation::SyncDir { .. } => (true, true),
+        Operation::Allocate { .. } | Operation::Sync { .. } | Operation::SyncDir { .. } => (true, true),
     };
     Durable { first, second }
 }
@@ -372,7 +393,7 @@ impl State {
             Operation::Remove { path } => {
                 self.now.names.remove(path);
             }
-            Operation::Sync { .. } | Operation::SyncDir { .. } => {}
+            Operation::Allocate { .. } | Operation::Sync { .. } | Operation::SyncDir { .. } => {}
         }
         self.log.push(operation);
     }
@@ -479,8 +500,8 @@ impl HostFile for CrashFile {
         self.host.lock().ask(Operation::SetLen { inode: self.inode, len })
     }
 
-    fn allocate(&self, _len: u64) -> io::Result<()> {
-        Ok(())
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.host.lock().ask(Operation::Allocate { inode: self.inode, len })
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -27,7 +27,9 @@ impl<D> FaultDevice<D> {
         let took = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match took {
             Ok(_) => Ok(()),
-            Err(_) => Err(BlockError::io(operation, "fault device", std::io::Error::other("failed on purpose"))),
+            Err(_) => {
+                Err(BlockError::io(operation, "fault device", std::io::Error::other("failed on purpose")))
+            }
         }
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod apt;
 pub mod cache;
+pub mod crash;
 mod dirfs;
 pub mod e2fs;
 pub mod error;
+pub mod fault;
 pub mod kernel_deb;
 pub mod qemu;
 mod qmp;
