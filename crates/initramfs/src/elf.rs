@@ -40,16 +40,13 @@ impl ModuleElf {
         if let Some((symbols, names)) = elf.symbols() {
             for symbol in symbols.chunks_exact(elf.symbol_len()).skip(1) {
                 let (name_at, section) = elf.symbol(symbol);
-                let Some(name) = string_at(names, name_at) else { continue };
+                let rest = names.get(name_at..).unwrap_or(&[]);
                 if section == SECTION_UNDEFINED {
-                    if !name.is_empty() {
-                        module.needs.push(name);
-                    }
-                } else if let Some(exported) = name.strip_prefix("__crc_") {
-                    module.exports.push(exported.to_string());
+                    module.needs.extend(first_string(rest).filter(|name| !name.is_empty()));
+                } else if let Some(exported) = rest.strip_prefix(b"__crc_") {
+                    module.exports.extend(first_string(exported));
                 }
             }
-            // An absolute `__crc_` symbol lies in no section of the file but is no undefined one either.
         }
         if module.exports.is_empty() {
             module.exports = elf.section("__ksymtab_strings").map(strings).unwrap_or_default();
@@ -67,10 +64,9 @@ fn strings(section: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn string_at(table: &[u8], at: usize) -> Option<String> {
-    let rest = table.get(at..)?;
-    let end = rest.iter().position(|byte| *byte == 0)?;
-    Some(String::from_utf8_lossy(rest.get(..end)?).into_owned())
+fn first_string(table: &[u8]) -> Option<String> {
+    let end = table.iter().position(|byte| *byte == 0)?;
+    Some(String::from_utf8_lossy(table.get(..end)?).into_owned())
 }
 
 struct Section<'a> {

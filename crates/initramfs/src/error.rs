@@ -76,13 +76,13 @@ pub enum InitramfsError {
         /// What is missing.
         detail: String,
     },
-    /// Wanted modules that the kernel does not have.
-    #[error("kernel {kver} has no module and no built-in driver named {}", names.join(", "))]
-    MissingModules {
-        /// Kernel version.
-        kver: String,
-        /// The names, as wanted.
-        names: Vec<String>,
+    /// Something stands in the initramfs where we would write.
+    #[error("/{path} in the initramfs: {detail}")]
+    Conflict {
+        /// Path in the initramfs.
+        path: String,
+        /// What stands in the way.
+        detail: String,
     },
     /// Injection into an image of this generator is not proven.
     #[error("injection into an initramfs made by {generator} is not supported: {detail}")]
@@ -130,7 +130,7 @@ impl Diagnose for InitramfsError {
             InitramfsError::Index { .. } => "initramfs.index",
             InitramfsError::Module { code, .. } => code,
             InitramfsError::NoModules { .. } => "initramfs.modules.none",
-            InitramfsError::MissingModules { .. } => "initramfs.modules.missing",
+            InitramfsError::Conflict { .. } => "initramfs.conflict",
             InitramfsError::GeneratorUnsupported { .. } => "initramfs.generator.unsupported",
             InitramfsError::OtherKernel { .. } => "initramfs.kernel.other",
             InitramfsError::WriteUnsupported { .. } => "initramfs.write.unsupported",
@@ -146,7 +146,7 @@ impl Diagnose for InitramfsError {
             | InitramfsError::GeneratorUnsupported { .. }
             | InitramfsError::WriteUnsupported { .. }
             | InitramfsError::OtherKernel { .. } => Class::Unsupported,
-            InitramfsError::NoModules { .. } | InitramfsError::MissingModules { .. } => Class::NoSpace,
+            InitramfsError::NoModules { .. } | InitramfsError::Conflict { .. } => Class::NoSpace,
             InitramfsError::Misaligned { .. }
             | InitramfsError::Stream { .. }
             | InitramfsError::Cpio { .. }

@@ -6,7 +6,7 @@ use crate::index::{
     AliasLine, DepLine, SoftDep, decode_index, lines, parse_aliases, parse_deps, parse_softdeps,
     parse_weakdeps,
 };
-use crate::module_name::{module_name, normalized, normalized_alias, plain_path};
+use crate::module_name::{module_name, normalized, normalized_alias};
 use crate::{InitramfsError, ModuleSource, pattern};
 
 /// An index file of real kernels stays below 8 MiB.
@@ -305,13 +305,6 @@ impl KernelModules {
     /// Content of one of the `modules.builtin*` files.
     pub(crate) fn builtin_file(&self, name: &str) -> Option<&[u8]> {
         self.builtin_files.get(name).map(Vec::as_slice)
-    }
-
-    /// True when the module directory lists this path, compressed or not.
-    pub(crate) fn lists_path(&self, path: &str) -> bool {
-        module_name(path)
-            .and_then(|name| self.module(&name).cloned())
-            .is_some_and(|module| plain_path(&module.path) == plain_path(path))
     }
 }
 

@@ -3,7 +3,7 @@
 //! `Documentation/driver-api/early-userspace/buffer-format.rst` and `lib/decompress_unlz4.c` of the kernel:
 //! a chunk size of 0 (padding) and fewer than 4 bytes left end the stream; a second magic goes on.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 const MAGIC: u32 = 0x184c_2102;
 /// Unpacked size of a chunk at most, fixed by the format.
@@ -73,17 +73,54 @@ impl Read for Lz4LegacyReader<'_> {
     }
 }
 
-/// Packs `bytes` into one legacy stream.
-pub(crate) fn encode(bytes: &[u8]) -> Vec<u8> {
-    let mut stream = MAGIC.to_le_bytes().to_vec();
-    for chunk in bytes.chunks(CHUNK_LEN) {
-        let stored = lz4_flex::block::compress(chunk);
-        // A chunk is at most 8 MiB and grows by 1/255 at most.
-        let len = u32::try_from(stored.len()).unwrap_or(u32::MAX);
-        stream.extend_from_slice(&len.to_le_bytes());
-        stream.extend_from_slice(&stored);
+/// Writes one legacy stream.
+pub(crate) struct Lz4LegacyWriter<W> {
+    sink: W,
+    chunk: Vec<u8>,
+    has_magic: bool,
+}
+
+impl<W: Write> Lz4LegacyWriter<W> {
+    pub(crate) fn new(sink: W) -> Self {
+        Self { sink, chunk: Vec::new(), has_magic: false }
     }
-    stream
+
+    /// Writes the last chunk. The format has no end mark.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.write_chunk()?;
+        Ok(self.sink)
+    }
+
+    fn write_chunk(&mut self) -> io::Result<()> {
+        if !self.has_magic {
+            self.sink.write_all(&MAGIC.to_le_bytes())?;
+            self.has_magic = true;
+        }
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let stored = lz4_flex::block::compress(&self.chunk);
+        let len = u32::try_from(stored.len()).map_err(|_| invalid("a chunk of more than 4 GiB"))?;
+        self.sink.write_all(&len.to_le_bytes())?;
+        self.sink.write_all(&stored)?;
+        self.chunk.clear();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Lz4LegacyWriter<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let len = buf.len().min(CHUNK_LEN - self.chunk.len());
+        self.chunk.extend_from_slice(buf.get(..len).unwrap_or(&[]));
+        if self.chunk.len() == CHUNK_LEN {
+            self.write_chunk()?;
+        }
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn invalid(detail: &'static str) -> io::Error {

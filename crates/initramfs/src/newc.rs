@@ -30,7 +30,6 @@ pub(crate) struct Header {
     pub(crate) size: u32,
     pub(crate) device: (u32, u32),
     pub(crate) special: (u32, u32),
-    pub(crate) checksum: u32,
 }
 
 /// One entry without its data.
@@ -39,6 +38,8 @@ pub(crate) struct RawEntry {
     /// Unpacked position of the header in the segment.
     pub(crate) at: u64,
     pub(crate) header: Header,
+    /// The header as stored.
+    pub(crate) stored_header: [u8; HEADER_LEN],
     /// Name as stored, without the NUL.
     pub(crate) name: Vec<u8>,
 }
@@ -108,7 +109,7 @@ impl<R: BufRead> NewcReader<R> {
         if let Some(end) = name.iter().position(|byte| *byte == 0) {
             name.truncate(end);
         }
-        Ok(Some(RawEntry { at, header, name }))
+        Ok(Some(RawEntry { at, header, stored_header: raw, name }))
     }
 
     /// Reads the data of the entry that was read last, keeping it up to `keep_max` bytes, and its padding.
@@ -226,14 +227,13 @@ fn parse_header(raw: &[u8; HEADER_LEN]) -> Result<(Header, usize), String> {
         size,
         device: (major, minor),
         special: (rmajor, rminor),
-        checksum,
     };
     Ok((header, usize::try_from(name_len).unwrap_or(usize::MAX)))
 }
 
-/// Appends header and padded name of one entry to `archive`, which begins at a multiple of 4.
-pub(crate) fn encode_header(archive: &mut Vec<u8>, header: &Header, name: &[u8]) {
-    let name_len = u32::try_from(name.len() + 1).unwrap_or(u32::MAX);
+/// Bytes of one entry, header first, everything padded; `archive` begins at a multiple of 4.
+pub(crate) fn encode_entry(archive: &mut Vec<u8>, header: &Header, name: &[u8], data: &[u8]) {
+    let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
     let numbers = [
         header.inode,
         header.mode,
@@ -241,32 +241,38 @@ pub(crate) fn encode_header(archive: &mut Vec<u8>, header: &Header, name: &[u8])
         header.gid,
         header.links,
         header.mtime,
-        header.size,
+        len(data.len()),
         header.device.0,
         header.device.1,
         header.special.0,
         header.special.1,
-        name_len,
-        header.checksum,
+        len(name.len() + 1),
+        0,
     ];
-    archive.extend_from_slice(if header.checksum == 0 { b"070701" } else { b"070702" });
+    archive.extend_from_slice(b"070701");
     for number in numbers {
         archive.extend_from_slice(format!("{number:08X}").as_bytes());
     }
     archive.extend_from_slice(name);
     archive.push(0);
     pad(archive);
-}
-
-/// Appends data and its padding.
-pub(crate) fn encode_data(archive: &mut Vec<u8>, data: &[u8]) {
     archive.extend_from_slice(data);
     pad(archive);
 }
 
 /// Appends the entry that ends an archive.
 pub(crate) fn encode_trailer(archive: &mut Vec<u8>) {
-    encode_header(archive, &Header { links: 1, ..Header::default() }, TRAILER);
+    encode_entry(archive, &Header { links: 1, ..Header::default() }, TRAILER, &[]);
+}
+
+/// Bytes from an entry's header to its data, as stored.
+pub(crate) fn stored_head(entry: &RawEntry) -> Vec<u8> {
+    let mut head = entry.stored_header.to_vec();
+    head.extend_from_slice(&entry.name);
+    // A name that was cut at an inner NUL keeps the length that its header says.
+    let name_len = parse_header(&entry.stored_header).map_or(0, |(_, name_len)| name_len);
+    head.resize((HEADER_LEN + name_len).next_multiple_of(4), 0);
+    head
 }
 
 fn pad(archive: &mut Vec<u8>) {

@@ -38,6 +38,8 @@ struct Inode {
     node: Node,
     mode: u32,
     owner: (u32, u32),
+    /// Names that stand for this inode.
+    links: u32,
 }
 
 /// Inode number, major, minor, mode: what the kernel matches hard links by.
@@ -67,7 +69,8 @@ enum ListedKind {
 
 impl Tree {
     pub(crate) fn new() -> Self {
-        let root = Inode { node: Node::Directory(BTreeMap::new()), mode: S_IFDIR | 0o755, owner: (0, 0) };
+        let root =
+            Inode { node: Node::Directory(BTreeMap::new()), mode: S_IFDIR | 0o755, owner: (0, 0), links: 1 };
         Self { inodes: vec![root], hard_links: HashMap::new() }
     }
 
@@ -153,22 +156,39 @@ impl Tree {
             }
         }
         if let Some(Node::Directory(children)) = self.node_mut(parent) {
-            children.remove(name);
+            if let Some(removed) = children.remove(name) {
+                self.count_link(removed, |links| links.saturating_sub(1));
+            }
         }
         true
     }
 
     fn add(&mut self, parent: NodeId, name: &[u8], node: Node, header: &Header) -> NodeId {
         let id = NodeId(self.inodes.len());
-        self.inodes.push(Inode { node, mode: header.mode, owner: (header.uid, header.gid) });
+        self.inodes.push(Inode { node, mode: header.mode, owner: (header.uid, header.gid), links: 0 });
         self.set_child(parent, name, id);
         id
     }
 
     fn set_child(&mut self, parent: NodeId, name: &[u8], id: NodeId) {
         if let Some(Node::Directory(children)) = self.node_mut(parent) {
-            children.insert(name.to_vec(), id);
+            let replaced = children.insert(name.to_vec(), id);
+            self.count_link(id, |links| links.saturating_add(1));
+            if let Some(replaced) = replaced {
+                self.count_link(replaced, |links| links.saturating_sub(1));
+            }
         }
+    }
+
+    fn count_link(&mut self, id: NodeId, count: impl Fn(u32) -> u32) {
+        if let Some(inode) = self.inodes.get_mut(id.0) {
+            inode.links = count(inode.links);
+        }
+    }
+
+    /// How many names stand for a node.
+    pub(crate) fn links(&self, id: NodeId) -> u32 {
+        self.inodes[id.0].links
     }
 
     fn set_node(&mut self, id: NodeId, node: Node) {
@@ -207,6 +227,12 @@ impl Tree {
     /// The node at `path`, every symlink followed.
     pub(crate) fn resolve(&self, path: &[u8]) -> Option<NodeId> {
         self.walk_to(path).map(|(id, _)| id)
+    }
+
+    /// The node at `path`, symlinks followed in its directories alone.
+    pub(crate) fn resolve_no_follow(&self, path: &[u8]) -> Option<NodeId> {
+        let (parent, name) = self.resolve_parent(path)?;
+        self.child(parent, name)
     }
 
     /// The path of the directory or file at `path` without symlinks in it.

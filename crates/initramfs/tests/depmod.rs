@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use coldfit_initramfs::{DepmodModule, generate_indexes, module_name};
+use coldfit_initramfs::{DepmodModule, generate_builtin_indexes, generate_indexes, module_name};
 
 #[test]
 fn whole_kernel_equals_depmod() {
@@ -22,5 +22,17 @@ fn whole_kernel_equals_depmod() {
     for (name, ours) in &indexes.files {
         let theirs = fs::read(dir.join(name)).unwrap();
         assert!(*ours == theirs, "{name} differs from depmod's ({} and {} bytes)", ours.len(), theirs.len());
+    }
+}
+
+#[test]
+fn builtin_indexes_equal_depmod() {
+    let dir = common::kernel().module_dir();
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    let indexes =
+        generate_builtin_indexes(&read("modules.builtin"), &read("modules.builtin.modinfo")).unwrap();
+    assert_eq!(indexes.files.len(), 2);
+    for (name, ours) in &indexes.files {
+        assert!(*ours == read(name), "{name} differs from depmod's");
     }
 }

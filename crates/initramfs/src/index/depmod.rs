@@ -103,6 +103,25 @@ pub fn generate_indexes(mut modules: Vec<DepmodModule>, order: &[u8]) -> Result<
     Ok(IndexFiles { files })
 }
 
+/// Generates `modules.builtin.bin` and `modules.builtin.alias.bin` from `modules.builtin` and its modinfo.
+pub fn generate_builtin_indexes(builtin: &[u8], modinfo: &[u8]) -> Result<IndexFiles, InitramfsError> {
+    let names: Vec<String> = lines(builtin).iter().filter_map(|path| module_name(path)).collect();
+    let mut aliases = Vec::new();
+    for text in modinfo.split(|byte| *byte == 0) {
+        let text = String::from_utf8_lossy(text);
+        let Some((key, value)) = text.split_once('=') else { continue };
+        if let Some((module, "alias")) = key.rsplit_once('.') {
+            aliases.extend(normalized_alias(value).map(|alias| (alias, module.to_string())));
+        }
+    }
+    let mut files = BTreeMap::new();
+    let entries = names.iter().map(|name| (name.as_str(), 0, ""));
+    files.insert("modules.builtin.bin", encode_index("modules.builtin.bin", entries)?);
+    let entries = aliases.iter().map(|(alias, module)| (alias.as_str(), 0, module.as_str()));
+    files.insert("modules.builtin.alias.bin", encode_index("modules.builtin.alias.bin", entries)?);
+    Ok(IndexFiles { files })
+}
+
 /// Listed modules first, in the order of the list, which names them uncompressed.
 fn sort_as_listed(modules: &mut [DepmodModule], order: &[u8]) {
     let listed = lines(order);
