@@ -187,27 +187,25 @@ impl CrashHost {
 
     /// The host after the power failed when the first `done` operations had been asked for.
     pub fn crash(&self, done: usize, loss: Loss) -> Self {
-        self.crash_of(done, loss, is_synced_later)
+        self.crash_of(done, loss, None)
     }
 
-    /// [`CrashHost::crash`] of a host that only pretended to sync: shows that the judge notices.
-    pub fn crash_without_syncs(&self, done: usize, loss: Loss) -> Self {
-        self.crash_of(done, loss, |_, _| Durable { first: false, second: false })
+    /// [`CrashHost::crash`] of a host that only pretended to do the sync that is operation number `ignored`: shows
+    /// that the judge would notice if it were not asked for.
+    pub fn crash_ignoring(&self, done: usize, loss: Loss, ignored: usize) -> Self {
+        self.crash_of(done, loss, Some(ignored))
     }
 
-    fn crash_of(
-        &self,
-        done: usize,
-        loss: Loss,
-        durable: impl Fn(&Operation, &[Operation]) -> Durable,
-    ) -> Self {
+    fn crash_of(&self, done: usize, loss: Loss, ignored: Option<usize>) -> Self {
         let state = self.lock();
         let log = state.log.get(..done).unwrap_or(&state.log);
         let mut chance = Chance::new(loss, done as u64);
         let mut disk = state.start.clone();
         let first_clock = state.clock - state.log.len() as u64;
         for (number, operation) in log.iter().enumerate() {
-            let is_durable = durable(operation, &log[number + 1..]);
+            let later = log.iter().enumerate().skip(number + 1);
+            let later = later.filter(|(number, _)| Some(*number) != ignored).map(|(_, later)| later);
+            let is_durable = is_synced_later(operation, later);
             let clock = first_clock + number as u64 + 1;
             match operation {
                 Operation::Create { path, inode } => {
@@ -278,12 +276,12 @@ struct Durable {
     second: bool,
 }
 
-fn is_synced_later(operation: &Operation, later: &[Operation]) -> Durable {
+fn is_synced_later<'l>(operation: &Operation, later: impl Iterator<Item = &'l Operation> + Clone) -> Durable {
     let file_synced = |wanted: u64| {
-        later.iter().any(|operation| matches!(operation, Operation::Sync { inode } if *inode == wanted))
+        later.clone().any(|operation| matches!(operation, Operation::Sync { inode } if *inode == wanted))
     };
     let dir_synced = |path: &Path| {
-        later.iter().any(
+        later.clone().any(
             |operation| matches!(operation, Operation::SyncDir { dir } if Some(dir.as_path()) == path.parent()),
         )
     };

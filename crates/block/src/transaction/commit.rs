@@ -12,7 +12,7 @@ use super::format::{
     RECORD_HEAD_BYTES, Record, UnitId,
 };
 use super::journal::{Journal, fault, journal_path, open_if_there, parent_dir};
-use super::recover::{remove_durably, roll_back};
+use super::recover::{remove_durably, remove_if_there, roll_back};
 use super::spool::{Slot, Spool};
 use crate::image::Shared;
 use crate::{Access, BlockError, Host, HostFile, HostPlan, ImageFile, ImageState, ReadAt};
@@ -310,7 +310,9 @@ impl<'p> Commit<'p> {
                     new.resize(step as usize, 0);
                     old.resize(kept as usize, 0);
                     plan.read_source(write, skip, &mut new)?;
-                    image.read_exact_at(&mut old, host_offset)?;
+                    if kept > 0 {
+                        image.read_exact_at(&mut old, host_offset)?;
+                    }
                     skip += step;
                     self.advance(step);
                     if new == old {
@@ -429,12 +431,7 @@ impl<'p> Commit<'p> {
             Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => self.copy_journal(keep)?,
             Err(source) => return Err(BlockError::io("keep the undo file", keep, source)),
         }
-        self.take_away(|commit| match commit.host.remove(&commit.journal_path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(BlockError::io("remove", &commit.journal_path, source))
-            }
-            _ => Ok(()),
-        })?;
+        self.take_away(|commit| remove_if_there(commit.host.as_ref(), &commit.journal_path))?;
         self.journal = None;
         Ok(Some(keep.to_owned()))
     }
@@ -445,7 +442,7 @@ impl<'p> Commit<'p> {
         let journal = self.journal_path.clone();
         self.sync_dir_of(&journal).map_err(|cause| commit_error(cause, ImageState::Written))?;
         for pointer in std::mem::take(&mut self.pointers) {
-            self.synced(|commit| remove_durably(commit.host.as_ref(), &pointer))
+            remove_if_there(self.host.as_ref(), &pointer)
                 .map_err(|cause| commit_error(cause, ImageState::Written))?;
         }
         Ok(())

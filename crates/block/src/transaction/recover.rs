@@ -121,23 +121,29 @@ fn restore(
     Ok(written)
 }
 
-/// Removes the journal, then the pointers to it. The removal of the journal ends the commit or the rollback.
-pub(crate) fn remove_files(host: &dyn Host, journal: &Journal) -> Result<(), BlockError> {
+/// Removes the journal, then the pointers to it. The removal of the journal ends the rollback.
+fn remove_files(host: &dyn Host, journal: &Journal) -> Result<(), BlockError> {
     remove_durably(host, &journal.path)?;
     for number in 1..journal.images.len() {
-        remove_durably(host, &journal_path(&journal.image_path(number)))?;
+        remove_if_there(host, &journal_path(&journal.image_path(number)))?;
     }
     Ok(())
 }
 
-/// Removes a file that may be gone already.
-pub(crate) fn remove_durably(host: &dyn Host, path: &Path) -> Result<(), BlockError> {
+/// Removes a file that may be gone already. After a power failure it may be back, which does no harm when it is a
+/// pointer to a journal that is gone.
+pub(crate) fn remove_if_there(host: &dyn Host, path: &Path) -> Result<(), BlockError> {
     match host.remove(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(BlockError::io("remove", path, source));
+            Err(BlockError::io("remove", path, source))
         }
-        _ => {}
+        _ => Ok(()),
     }
+}
+
+/// Removes a file that may be gone already; it stays gone.
+pub(crate) fn remove_durably(host: &dyn Host, path: &Path) -> Result<(), BlockError> {
+    remove_if_there(host, path)?;
     let dir = parent_dir(path);
     host.sync_dir(dir).map_err(|source| BlockError::io("sync the directory", dir, source))
 }

@@ -1,0 +1,372 @@
+//! TX-7: a power failure behind every operation of a commit, an undo and a recovery, with everything that was not synced
+//! lost, kept, torn and reordered, leaves after recovery exactly the old or exactly the new bytes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coldfit_block::{
+    Access, BlockError, CommitOptions, CommitUnit, HostPlan, HostWrite, ImageFile, ImageState,
+    NewImageOptions, Overlay, ReadAt, UndoReport, WriteAt, WriteSource, commit_in_place, commit_to_new,
+    raw_plan, undo_on,
+};
+use report::{Diagnose, Silent};
+use testkit::crash::{CrashHost, Loss, Operation};
+
+/// Random losses tried behind every operation, beside losing everything and nothing.
+const SEEDS: u64 = 48;
+
+const ONE: [&str; 1] = ["/images/disk.raw"];
+const THREE: [&str; 3] = ["/images/disk.raw", "/other/grows.qcow2", "/third/data.raw"];
+const UNDO: &str = "/undo/disk.undo";
+
+fn losses() -> impl Iterator<Item = Loss> {
+    [Loss::All, Loss::None].into_iter().chain((0..SEEDS).map(Loss::Random))
+}
+
+fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|n| ((n + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8).collect()
+}
+
+fn host(paths: &[&'static str]) -> CrashHost {
+    // The directory of the undo file needs something in it to exist.
+    let images =
+        paths.iter().enumerate().map(|(number, path)| (*path, bytes(number as u64, 20_000 + 700 * number)));
+    CrashHost::with_files(images.chain([("/undo/.keep", Vec::new())]))
+}
+
+fn open(host: &CrashHost, path: &str, access: Access) -> Result<ImageFile, BlockError> {
+    ImageFile::open_on(Arc::new(host.clone()), Path::new(path), access, &Silent)
+}
+
+fn read_all(image: &ImageFile) -> Vec<u8> {
+    let mut all = vec![0; image.len() as usize];
+    image.read_exact_at(&mut all, 0).unwrap();
+    all
+}
+
+/// Edits across sector borders, at the very end, and for `grows` clusters behind the end, the way that qcow2 grows.
+fn plan(image: &ImageFile) -> HostPlan {
+    let len = image.len();
+    let overlay = Arc::new(Overlay::new(image.reader(), 1 << 20, std::env::temp_dir()));
+    for (at, count, byte) in [(700, 1500, 1u8), (9_000, 5_000, 2), (len - 3, 3, 3)] {
+        overlay.write_all_at(&vec![byte; count], at).unwrap();
+    }
+    let mut plan = raw_plan(&overlay.seal().unwrap(), len);
+    if image.path().to_string_lossy().contains("grows") {
+        plan.new_len = len + 8192;
+        plan.writes.insert(0, write(len + 100, bytes(77, 3000)));
+        plan.writes.insert(1, write(len + 5000, bytes(78, 3000)));
+        // The header last.
+        plan.writes.push(write(0, vec![0xee; 104]));
+    }
+    plan
+}
+
+fn write(host_offset: u64, bytes: Vec<u8>) -> HostWrite {
+    HostWrite { host_offset, source: WriteSource::Bytes(bytes) }
+}
+
+fn commit(host: &CrashHost, paths: &[&str], keep_undo: Option<&str>) -> Result<(), BlockError> {
+    let mut units = Vec::new();
+    for path in paths {
+        let image = open(host, path, Access::Write)?;
+        let plan = plan(&image);
+        units.push(CommitUnit { image, plan });
+    }
+    let options = CommitOptions { keep_undo: keep_undo.map(PathBuf::from) };
+    commit_in_place(units, &options, &Silent).map(drop)
+}
+
+fn undo(host: &CrashHost, image: &str) -> Result<UndoReport, BlockError> {
+    undo_on(Arc::new(host.clone()), Path::new(image), Some(Path::new(UNDO)), &Silent)
+}
+
+fn contents(host: &CrashHost, paths: &[&str]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| host.file(path).expect("images stay")).collect()
+}
+
+/// Old and new bytes of all images of a unit.
+struct Expected {
+    old: Vec<Vec<u8>>,
+    new: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Side {
+    Old,
+    New,
+}
+
+impl Expected {
+    fn side_of(&self, found: &[Vec<u8>], what: &str) -> Side {
+        if found == self.old {
+            Side::Old
+        } else if found == self.new {
+            Side::New
+        } else {
+            panic!("neither the old nor the new bytes: {what}");
+        }
+    }
+}
+
+/// What recovery makes of a crashed host. The images are opened in turn beginning with number `first`: a view of all of
+/// them must agree with what recovery then writes.
+fn recover(crashed: &CrashHost, paths: &[&str], first: usize, expected: &Expected, what: &str) -> Side {
+    let order = || (0..paths.len()).map(|step| (first + step) % paths.len());
+    let untouched = contents(crashed, paths);
+    let mut viewed = vec![Vec::new(); paths.len()];
+    for number in order() {
+        let image = open(crashed, paths[number], Access::Read)
+            .unwrap_or_else(|error| panic!("{what}: view of {}: {error}", paths[number]));
+        viewed[number] = read_all(&image);
+    }
+    assert!(contents(crashed, paths) == untouched && crashed.log().is_empty(), "{what}: a view wrote");
+    let view_side = expected.side_of(&viewed, &format!("{what}, viewed"));
+    for number in order() {
+        let image = open(crashed, paths[number], Access::Write)
+            .unwrap_or_else(|error| panic!("{what}: recovery of {}: {error}", paths[number]));
+        assert!(!image.is_rolled_back_view());
+    }
+    let side = expected.side_of(&contents(crashed, paths), &format!("{what}, recovered"));
+    assert_eq!(side, view_side, "{what}: view and recovery");
+    let journals: Vec<_> =
+        crashed.names().into_iter().filter(|name| name.to_string_lossy().ends_with("-journal")).collect();
+    assert!(journals.is_empty(), "{what}: left behind: {journals:?}");
+    side
+}
+
+/// Crashes `host`, whose log is one whole commit or undo, behind every operation; recovers, and crashes the recovery, too.
+/// Returns which sides were seen.
+fn sweep(
+    host: &CrashHost,
+    paths: &[&str],
+    expected: &Expected,
+    at_end: Side,
+    also: impl Fn(&CrashHost, Side, &str),
+) {
+    let operations = host.log().len();
+    let mut seen = [0usize; 2];
+    for done in 0..=operations {
+        for (number, loss) in losses().enumerate() {
+            let what = format!("{done} of {operations} operations, {loss:?}");
+            let first = number % paths.len();
+            let crashed = host.crash(done, loss);
+            let recovered = host.crash(done, loss);
+            let side = recover(&recovered, paths, first, expected, &what);
+            seen[side as usize] += 1;
+            if done == operations {
+                assert_eq!(side, at_end, "{what}: what was reported as done did not last");
+            }
+            also(&recovered, side, &what);
+            // The recovery itself is killed behind every operation; a part of the seeds is enough here.
+            if number % 8 == 0 || number == 1 {
+                for path in [paths[first]] {
+                    drop(open(&crashed, path, Access::Write).unwrap());
+                }
+                let steps = crashed.log().len();
+                for step in 0..=steps {
+                    let what = format!("{what}; recovery {step} of {steps}");
+                    let again = crashed.crash(step, loss);
+                    recover(&again, paths, (first + 1) % paths.len(), expected, &what);
+                }
+            }
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 0), "both sides are seen: {seen:?}");
+}
+
+fn committed(paths: &'static [&'static str], keep_undo: Option<&str>) -> (CrashHost, Expected) {
+    let host = host(paths);
+    let old = contents(&host, paths);
+    commit(&host, paths, keep_undo).unwrap();
+    let new = contents(&host, paths);
+    assert!(old.iter().zip(&new).all(|(old, new)| old != new));
+    (host, Expected { old, new })
+}
+
+#[test]
+fn tx7_raw_image() {
+    let (host, expected) = committed(&ONE, None);
+    sweep(&host, &ONE, &expected, Side::New, |_, _, _| {});
+}
+
+#[test]
+fn tx8_three_images_one_of_them_growing() {
+    let (host, expected) = committed(&THREE, None);
+    sweep(&host, &THREE, &expected, Side::New, |_, _, _| {});
+}
+
+#[test]
+fn tx9_commit_that_keeps_an_undo_file() {
+    for paths in [ONE.as_slice(), THREE.as_slice()] {
+        let (host, expected) = committed(paths, Some(UNDO));
+        let undo_it = |host: &CrashHost| undo(host, paths[0]);
+        assert!(host.file(UNDO).is_some());
+        sweep(&host, paths, &expected, Side::New, |recovered, side, what| {
+            if recovered.file(UNDO).is_some() {
+                // Whatever side the images are on, an undo file that is there brings the old bytes, or is refused.
+                match undo_it(recovered) {
+                    Ok(_) => assert!(contents(recovered, paths) == expected.old, "{what}: undone"),
+                    Err(error) => {
+                        assert_eq!(
+                            (error.code(), side),
+                            ("transaction.undo.unfinished", Side::Old),
+                            "{what}"
+                        );
+                    }
+                }
+            } else if side == Side::New {
+                // The names of two directories were lost in an order that no sync forbids.
+                assert!(undo_it(recovered).is_err());
+            }
+        });
+        for loss in losses() {
+            assert!(host.crash(usize::MAX, loss).file(UNDO).is_some(), "{loss:?}: the undo file was lost");
+        }
+    }
+}
+
+#[test]
+fn tx9_undo() {
+    for paths in [ONE.as_slice(), THREE.as_slice()] {
+        let (host, expected) = committed(paths, Some(UNDO));
+        let settled = host.settled();
+        // Named by any image of the unit.
+        let named = paths[paths.len() - 1];
+        let undo_it = |host: &CrashHost| undo(host, named);
+        undo_it(&settled).unwrap();
+        assert!(contents(&settled, paths) == expected.old);
+        sweep(&settled, paths, &expected, Side::Old, |recovered, side, what| match undo_it(recovered) {
+            Ok(_) => assert!(contents(recovered, paths) == expected.old, "{what}: undone again"),
+            Err(error) => assert_eq!((error.code(), side), ("host.not-found", Side::Old), "{what}"),
+        });
+    }
+}
+
+#[test]
+fn tx3_an_error_at_every_operation_leaves_old_bytes_or_a_journal() {
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+    for keep_undo in [None, Some(UNDO)] {
+        let (reference, expected) = committed(&THREE, keep_undo);
+        let mut states = std::collections::BTreeSet::new();
+        for at in 0..reference.log().len() {
+            // Once, and for good: a full disk may recover, a dead one does not.
+            for (count, errno) in [(1, EIO), (1, ENOSPC), (usize::MAX, EIO)] {
+                let what = format!("operation {at}, error {errno}, {count} times, undo {keep_undo:?}");
+                let host = host(&THREE);
+                host.fail(at, count, errno);
+                let error = commit(&host, &THREE, keep_undo).expect_err(&what);
+                host.heal();
+                let BlockError::Commit { state, cause } = &error else { panic!("{what}: {error}") };
+                assert!(matches!(**cause, BlockError::Io { .. }), "{what}: {error}");
+                assert_eq!(error.code(), if errno == ENOSPC { "host.no-space" } else { "host.io" });
+                let now = contents(&host, &THREE);
+                match state {
+                    ImageState::Untouched | ImageState::RolledBack => {
+                        assert!(now == expected.old, "{what}: {error}");
+                        assert!(
+                            !host.names().iter().any(|name| name.to_string_lossy().contains("journal")),
+                            "{what}: {:?}",
+                            host.names()
+                        );
+                    }
+                    ImageState::UntouchedWithLeftover(_) => assert!(now == expected.old, "{what}: {error}"),
+                    ImageState::NeedsRecovery(_) => {}
+                    ImageState::Written => assert!(now == expected.new, "{what}: {error}"),
+                }
+                states.insert(name_of(state));
+                for loss in [Loss::None, Loss::All, Loss::Random(at as u64)] {
+                    let crashed = host.crash(usize::MAX, loss);
+                    let side =
+                        recover(&crashed, &THREE, at % 3, &expected, &format!("{what}, {loss:?}: {error}"));
+                    if !matches!(state, ImageState::Written) {
+                        assert_eq!(side, Side::Old, "{what}, {loss:?}: {error}");
+                    }
+                }
+            }
+        }
+        assert_eq!(states.len(), 5, "every outcome was seen: {states:?}");
+    }
+}
+
+fn name_of(state: &ImageState) -> &'static str {
+    match state {
+        ImageState::Untouched => "untouched",
+        ImageState::UntouchedWithLeftover(_) => "leftover",
+        ImageState::RolledBack => "rolled back",
+        ImageState::NeedsRecovery(_) => "needs recovery",
+        ImageState::Written => "written",
+    }
+}
+
+#[test]
+fn a_new_image_is_complete_or_absent() {
+    let host = host(&ONE);
+    let source = host.file(ONE[0]).unwrap();
+    let image = open(&host, ONE[0], Access::Read).unwrap();
+    let out = "/undo/out.raw";
+    commit_to_new(&image, &plan(&image), Path::new(out), &NewImageOptions::default(), &Silent).unwrap();
+    let first = host.file(out).unwrap();
+    let operations = host.log().len();
+    for done in 0..=operations {
+        for loss in losses() {
+            let crashed = host.crash(done, loss);
+            assert!(crashed.file(ONE[0]).unwrap() == source);
+            match crashed.file(out) {
+                Some(found) => assert!(found == first, "{done} of {operations}, {loss:?}"),
+                None => assert!(done < operations, "{loss:?}: what was reported as done did not last"),
+            }
+        }
+    }
+    // The same with a target that is replaced.
+    let host = CrashHost::with_files([(ONE[0], source.clone()), (out, bytes(9, 5000))]);
+    let image = open(&host, ONE[0], Access::Read).unwrap();
+    commit_to_new(&image, &plan(&image), Path::new(out), &NewImageOptions { force: true }, &Silent).unwrap();
+    let operations = host.log().len();
+    for done in 0..=operations {
+        for loss in losses() {
+            let found = host.crash(done, loss).file(out).unwrap();
+            assert!(found == first || (found == bytes(9, 5000) && done < operations), "{done}, {loss:?}");
+        }
+    }
+    // An error anywhere leaves nothing half made.
+    for at in 0..operations {
+        let host = CrashHost::with_files([(ONE[0], source.clone()), ("/undo/.keep", Vec::new())]);
+        let image = open(&host, ONE[0], Access::Read).unwrap();
+        host.fail(at, 1, 28);
+        let made = commit_to_new(&image, &plan(&image), Path::new(out), &NewImageOptions::default(), &Silent);
+        assert!(made.is_err());
+        let partial = host.names().into_iter().any(|name| name.to_string_lossy().contains("coldfit-new"));
+        assert!(!partial, "operation {at}: {:?}", host.names());
+    }
+}
+
+/// The judge can fail: leave out any one sync of a commit, and some crash shows it. So none is superfluous, either.
+#[test]
+fn every_sync_of_a_commit_is_needed() {
+    for (paths, keep_undo) in [(ONE.as_slice(), None), (&THREE, None), (&ONE, Some(UNDO))] {
+        let (host, expected) = committed(paths, keep_undo);
+        let log = host.log();
+        for (ignored, sync) in log.iter().enumerate() {
+            if !matches!(sync, Operation::Sync { .. } | Operation::SyncDir { .. }) {
+                continue;
+            }
+            let is_noticed = (ignored + 1..=log.len()).any(|done| {
+                (0..400).any(|seed| {
+                    let crashed = host.crash_ignoring(done, Loss::Random(seed), ignored);
+                    let opened: Vec<_> =
+                        paths.iter().rev().map(|path| open(&crashed, path, Access::Write).is_ok()).collect();
+                    let found = contents(&crashed, paths);
+                    let is_right = found == expected.new || (found == expected.old && done < log.len());
+                    let cannot_undo = || keep_undo.is_some() && undo(&crashed, paths[0]).is_err();
+                    opened.contains(&false) || !is_right || (done == log.len() && cannot_undo())
+                })
+            });
+            assert!(
+                is_noticed,
+                "{paths:?}, undo {keep_undo:?}: operation {ignored}, {sync:?}, changes nothing"
+            );
+        }
+    }
+}
