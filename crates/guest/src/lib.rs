@@ -1,1 +1,26 @@
 //! Read-only model of a guest and its boot verdict.
+//!
+//! [`inspect`] reads files of a [`GuestTree`](vfs::GuestTree) and makes a [`Guest`]: plain data that can be
+//! serialised. [`verdict`] is a pure function of that data and the disk's volumes.
+
+mod archive_drivers;
+mod bootloader;
+mod error;
+mod fstab;
+mod inspect;
+mod kernels;
+mod model;
+mod network;
+mod reading;
+mod software;
+mod system;
+mod verdict;
+
+pub use error::GuestError;
+pub use inspect::inspect;
+pub use kernels::TreeModules;
+pub use model::{
+    BootEntry, Bootloader, CryptEntry, DriverOnDisk, DriverState, FstabRow, Guest, InitramfsDriver,
+    InitramfsInfo, InitrdFile, Kernel, MachineId, NetworkSystem, OsInfo, Problem, Resolution, SegmentInfo,
+};
+pub use verdict::{Bus, EntryVerdict, Reason, Verdict, verdict, verdict_of_entry, verdicts};
