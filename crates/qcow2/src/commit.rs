@@ -283,7 +283,8 @@ impl<'i> Planner<'i> {
     }
 
     fn push_data(&mut self, host_offset: u64, guest_offset: u64, len: u64) {
-        self.data.push(HostWrite { host_offset, source: WriteSource::Virtual { guest_offset, len } });
+        let write = HostWrite { host_offset, source: WriteSource::Virtual { guest_offset, len } };
+        push_merged(&mut self.data, write);
     }
 
     /// The L2 entry that makes the cluster read as zero without storing it, if there is one.
@@ -328,7 +329,11 @@ impl<'i> Planner<'i> {
         if let Some(header) = header_write(image, refcounts.table_offset, refcounts.table_clusters)? {
             writes.push(header);
         }
-        let writes = merge(writes);
+        let mut merged = Vec::new();
+        for write in writes {
+            push_merged(&mut merged, write);
+        }
+        let writes = merged;
         check_disjoint(image, &writes)?;
         let cluster_size = image.cluster_size();
         let written_end = writes.iter().map(|write| write.host_offset + write.len()).max().unwrap_or(0);
@@ -365,31 +370,17 @@ fn header_write(
     Ok((new != old).then_some(HostWrite { host_offset: 0, source: WriteSource::Bytes(new) }))
 }
 
-/// Joins neighbours that go on with each other.
-fn merge(writes: Vec<HostWrite>) -> Vec<HostWrite> {
-    let mut merged: Vec<HostWrite> = Vec::new();
-    for write in writes {
-        if let Some(last) =
-            merged.last_mut().filter(|last| last.host_offset + last.len() == write.host_offset)
-        {
-            match (&mut last.source, &write.source) {
-                (WriteSource::Bytes(bytes), WriteSource::Bytes(more)) => {
-                    bytes.extend_from_slice(more);
-                    continue;
-                }
-                (
-                    WriteSource::Virtual { guest_offset, len },
-                    WriteSource::Virtual { guest_offset: next, len: more },
-                ) if *guest_offset + *len == *next => {
-                    *len += more;
-                    continue;
-                }
-                _ => {}
-            }
-        }
-        merged.push(write);
+/// Appends `write`, or lengthens the last write when it goes on with it.
+fn push_merged(writes: &mut Vec<HostWrite>, write: HostWrite) {
+    let last = writes.last_mut().filter(|last| last.host_offset + last.len() == write.host_offset);
+    match (last.map(|last| &mut last.source), &write.source) {
+        (Some(WriteSource::Bytes(bytes)), WriteSource::Bytes(more)) => bytes.extend_from_slice(more),
+        (
+            Some(WriteSource::Virtual { guest_offset, len }),
+            WriteSource::Virtual { guest_offset: next, len: more },
+        ) if *guest_offset + *len == *next => *len += more,
+        _ => writes.push(write),
     }
-    merged
 }
 
 /// Two writes to one place mean that the image uses a cluster twice with a refcount of one.

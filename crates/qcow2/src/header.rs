@@ -151,166 +151,42 @@ impl Header {
         let file_len = file.len();
         let mut head = vec![0u8; file_len.min(512) as usize];
         file.read_exact_at(&mut head, 0)?;
-        let bad = |at: usize, detail: String| damaged(path, "qcow2.header", at as u64, detail);
-        let u32_at = |buf: &[u8], at: usize| {
-            try_be_u32(buf, at).ok_or_else(|| {
-                bad(
-                    at,
-                    format!(
-                        "expected a header field of 4 bytes, found the end of the file ({file_len} bytes)"
-                    ),
-                )
-            })
-        };
-        let u64_at = |buf: &[u8], at: usize| {
-            try_be_u64(buf, at).ok_or_else(|| {
-                bad(
-                    at,
-                    format!(
-                        "expected a header field of 8 bytes, found the end of the file ({file_len} bytes)"
-                    ),
-                )
-            })
-        };
-
-        if head.get(..4) != Some(&MAGIC[..]) {
-            let found = head.get(..4).unwrap_or(&head).to_vec();
-            return Err(Qcow2Error::NotQcow2 { path: path.to_owned(), found });
-        }
-        let version = u32_at(&head, 4)?;
-        if !matches!(version, 2 | 3) {
-            return Err(Qcow2Error::Version { path: path.to_owned(), found: version });
-        }
-        let backing_file_offset = u64_at(&head, 8)?;
-        let backing_file_size = u32_at(&head, 16)?;
-        let cluster_bits = u32_at(&head, 20)?;
-        let size = u64_at(&head, 24)?;
-        let crypt_method = u32_at(&head, 32)?;
-        let l1_size = u32_at(&head, 36)?;
-        let l1_table_offset = u64_at(&head, 40)?;
-        let refcount_table_offset = u64_at(&head, AT_REFCOUNT_TABLE_OFFSET)?;
-        let refcount_table_clusters = u32_at(&head, AT_REFCOUNT_TABLE_CLUSTERS)?;
-        let nb_snapshots = u32_at(&head, 60)?;
-        let snapshots_offset = u64_at(&head, 64)?;
-        let (incompatible, compatible, autoclear, refcount_order, header_length) = if version == 2 {
-            (0, 0, 0, 4, V2_HEADER_BYTES)
-        } else {
-            (
-                u64_at(&head, AT_INCOMPATIBLE)?,
-                u64_at(&head, 80)?,
-                u64_at(&head, AT_AUTOCLEAR)?,
-                u32_at(&head, 96)?,
-                u32_at(&head, 100)?,
-            )
-        };
-
-        if !(9..=21).contains(&cluster_bits) {
-            return Err(bad(20, format!("expected cluster_bits of 9 to 21, found {cluster_bits}")));
-        }
-        let cluster_size = 1u64 << cluster_bits;
-        if version == 3 && (header_length < V3_HEADER_BYTES || u64::from(header_length) > cluster_size) {
-            return Err(bad(
-                100,
-                format!("expected a header_length of 104 to {cluster_size}, found {header_length}"),
-            ));
-        }
-        if refcount_order > 6 {
-            return Err(bad(96, format!("expected a refcount_order of 0 to 6, found {refcount_order}")));
-        }
+        let raw = RawHeader::parse(&head, path)?;
+        raw.check_shape(path)?;
 
         // The whole first cluster, for the extensions and the backing name.
-        let mut cluster = vec![0u8; file_len.min(cluster_size) as usize];
+        let mut cluster = vec![0u8; file_len.min(1 << raw.cluster_bits) as usize];
         file.read_exact_at(&mut cluster, 0)?;
-
-        let backing_name = if backing_file_offset == 0 {
-            None
-        } else {
-            if backing_file_size > MAX_BACKING_NAME_BYTES {
-                return Err(bad(
-                    16,
-                    format!(
-                        "expected a backing file name of at most {MAX_BACKING_NAME_BYTES} bytes, found {backing_file_size}"
-                    ),
-                ));
-            }
-            let name = usize::try_from(backing_file_offset)
-                .ok()
-                .and_then(|start| cluster.get(start..start.checked_add(backing_file_size as usize)?));
-            let Some(name) = name.filter(|_| backing_file_offset >= u64::from(header_length)) else {
-                return Err(bad(
-                    8,
-                    format!(
-                        "expected the backing file name behind the header in the first cluster, found it at {backing_file_offset}"
-                    ),
-                ));
-            };
-            (!name.is_empty()).then(|| name.to_vec())
+        let backing_name = raw.backing_name(&cluster, path)?;
+        let extensions_end = match raw.backing_file_offset {
+            0 => cluster.len() as u64,
+            backing_name_at => backing_name_at,
         };
-        let extensions_end = if backing_file_offset == 0 { cluster_size } else { backing_file_offset };
-        let extensions = parse_extensions(&cluster, header_length as usize, extensions_end, path)?;
+        let extensions = parse_extensions(&cluster, raw.header_length as usize, extensions_end, path)?;
         let find = |kind| extensions.iter().find(|extension: &&Extension| extension.kind == kind);
         let feature_names =
             find(EXTENSION_FEATURE_NAMES).map(|table| parse_feature_names(&table.data)).unwrap_or_default();
         let backing_format = find(EXTENSION_BACKING_FORMAT).map(|format| format.data.clone());
-
-        let unknown = incompatible & !INCOMPATIBLE_KNOWN;
-        if unknown != 0 {
-            let names = names_of(unknown, &feature_names);
-            return Err(Qcow2Error::UnknownFeatures { path: path.to_owned(), names });
-        }
-        let refuse = |feature| Err(Qcow2Error::Unsupported { path: path.to_owned(), feature });
-        match crypt_method {
-            0 => {}
-            1 => return refuse(Refused::AesEncryption),
-            2 => return refuse(Refused::LuksEncryption),
-            other => return Err(bad(32, format!("expected a crypt_method of 0 to 2, found {other}"))),
-        }
-        if incompatible & INCOMPATIBLE_DATA_FILE != 0 {
-            return refuse(Refused::ExternalDataFile);
-        }
-        let compression_type =
-            if header_length > V3_HEADER_BYTES { cluster.get(104).copied().unwrap_or(0) } else { 0 };
-        let compression = match (incompatible & INCOMPATIBLE_COMPRESSION != 0, compression_type) {
-            (false, 0) => Compression::Zlib,
-            (true, 1) => Compression::Zstd,
-            (flagged, other) => {
-                return Err(bad(
-                    104,
-                    format!(
-                        "expected compression type 0 without or 1 with the compression bit, found {other} with the bit {}",
-                        if flagged { "set" } else { "clear" }
-                    ),
-                ));
-            }
-        };
-        let extended_l2 = incompatible & INCOMPATIBLE_EXTENDED_L2 != 0;
-        if extended_l2 && cluster_bits < 14 {
-            return Err(bad(
-                20,
-                format!(
-                    "expected cluster_bits of at least 14 with extended L2 entries, found {cluster_bits}"
-                ),
-            ));
-        }
+        raw.refuse_features(&feature_names, path)?;
 
         let header = Self {
-            version,
+            version: raw.version,
             backing_name,
             backing_format,
-            cluster_bits,
-            virtual_size: size,
-            l1_entries: u64::from(l1_size),
-            l1_offset: l1_table_offset,
-            refcount_table_offset,
-            refcount_table_clusters: u64::from(refcount_table_clusters),
-            snapshot_count: nb_snapshots,
-            snapshots_offset,
-            incompatible,
-            compatible,
-            autoclear,
-            refcount_order,
-            header_length,
-            compression,
+            cluster_bits: raw.cluster_bits,
+            virtual_size: raw.size,
+            l1_entries: u64::from(raw.l1_size),
+            l1_offset: raw.l1_table_offset,
+            refcount_table_offset: raw.refcount_table_offset,
+            refcount_table_clusters: u64::from(raw.refcount_table_clusters),
+            snapshot_count: raw.nb_snapshots,
+            snapshots_offset: raw.snapshots_offset,
+            incompatible: raw.incompatible_features,
+            compatible: raw.compatible_features,
+            autoclear: raw.autoclear_features,
+            refcount_order: raw.refcount_order,
+            header_length: raw.header_length,
+            compression: raw.compression(&cluster, path)?,
             extensions,
             feature_names,
         };
@@ -320,7 +196,6 @@ impl Header {
 
     /// Sizes and positions of the tables against the file and the limits.
     fn check_places(&self, file_len: u64, path: &Path) -> Result<(), Qcow2Error> {
-        let bad = |at: usize, detail: String| damaged(path, "qcow2.header", at as u64, detail);
         check_table(
             "L1 table",
             self.l1_offset,
@@ -330,10 +205,21 @@ impl Header {
             file_len,
         )
         .map_err(|problem| problem.at(path, 40))?;
+        if self.has_extended_l2() && self.cluster_bits < 14 {
+            return Err(bad(
+                path,
+                20,
+                format!(
+                    "expected cluster_bits of at least 14 with extended L2 entries, found {}",
+                    self.cluster_bits
+                ),
+            ));
+        }
         let cover_bits = self.l2_cover_bits();
         let needed = self.virtual_size.div_ceil(1u64 << cover_bits);
         if needed > self.l1_entries {
             return Err(bad(
+                path,
                 36,
                 format!(
                     "expected an L1 table of at least {needed} entries for {} bytes, found {}",
@@ -342,7 +228,7 @@ impl Header {
             ));
         }
         if self.refcount_table_clusters == 0 {
-            return Err(bad(56, "expected a refcount table, found none".into()));
+            return Err(bad(path, 56, "expected a refcount table, found none".into()));
         }
         check_table(
             "refcount table",
@@ -353,6 +239,159 @@ impl Header {
             file_len,
         )
         .map_err(|problem| problem.at(path, 48))
+    }
+}
+
+/// The header fields as they stand in the image, named as in the specification; nothing is checked yet.
+struct RawHeader {
+    version: u32,
+    backing_file_offset: u64,
+    backing_file_size: u32,
+    cluster_bits: u32,
+    size: u64,
+    crypt_method: u32,
+    l1_size: u32,
+    l1_table_offset: u64,
+    refcount_table_offset: u64,
+    refcount_table_clusters: u32,
+    nb_snapshots: u32,
+    snapshots_offset: u64,
+    incompatible_features: u64,
+    compatible_features: u64,
+    autoclear_features: u64,
+    refcount_order: u32,
+    header_length: u32,
+}
+
+/// The error for a header field at byte `at`.
+fn bad(path: &Path, at: usize, detail: String) -> Qcow2Error {
+    damaged(path, "qcow2.header", at as u64, detail)
+}
+
+impl RawHeader {
+    fn parse(head: &[u8], path: &Path) -> Result<Self, Qcow2Error> {
+        let ends = |at: usize| {
+            bad(
+                path,
+                at,
+                format!("expected a header field, found the end of the file after {} bytes", head.len()),
+            )
+        };
+        let u32_at = |at: usize| try_be_u32(head, at).ok_or_else(|| ends(at));
+        let u64_at = |at: usize| try_be_u64(head, at).ok_or_else(|| ends(at));
+        if head.get(..4) != Some(&MAGIC[..]) {
+            let found = head.get(..4).unwrap_or(head).to_vec();
+            return Err(Qcow2Error::NotQcow2 { path: path.to_owned(), found });
+        }
+        let version = u32_at(4)?;
+        if !matches!(version, 2 | 3) {
+            return Err(Qcow2Error::Version { path: path.to_owned(), found: version });
+        }
+        let is_v3 = version == 3;
+        Ok(Self {
+            version,
+            backing_file_offset: u64_at(8)?,
+            backing_file_size: u32_at(16)?,
+            cluster_bits: u32_at(20)?,
+            size: u64_at(24)?,
+            crypt_method: u32_at(32)?,
+            l1_size: u32_at(36)?,
+            l1_table_offset: u64_at(40)?,
+            refcount_table_offset: u64_at(AT_REFCOUNT_TABLE_OFFSET)?,
+            refcount_table_clusters: u32_at(AT_REFCOUNT_TABLE_CLUSTERS)?,
+            nb_snapshots: u32_at(60)?,
+            snapshots_offset: u64_at(64)?,
+            incompatible_features: if is_v3 { u64_at(AT_INCOMPATIBLE)? } else { 0 },
+            compatible_features: if is_v3 { u64_at(80)? } else { 0 },
+            autoclear_features: if is_v3 { u64_at(AT_AUTOCLEAR)? } else { 0 },
+            refcount_order: if is_v3 { u32_at(96)? } else { 4 },
+            header_length: if is_v3 { u32_at(100)? } else { V2_HEADER_BYTES },
+        })
+    }
+
+    /// The fields that everything else is measured with.
+    fn check_shape(&self, path: &Path) -> Result<(), Qcow2Error> {
+        if !(9..=21).contains(&self.cluster_bits) {
+            return Err(bad(
+                path,
+                20,
+                format!("expected cluster_bits of 9 to 21, found {}", self.cluster_bits),
+            ));
+        }
+        let cluster_size = 1u32 << self.cluster_bits;
+        if self.version == 3 && !(V3_HEADER_BYTES..=cluster_size).contains(&self.header_length) {
+            return Err(bad(
+                path,
+                100,
+                format!("expected a header_length of 104 to {cluster_size}, found {}", self.header_length),
+            ));
+        }
+        if self.refcount_order > 6 {
+            return Err(bad(
+                path,
+                96,
+                format!("expected a refcount_order of 0 to 6, found {}", self.refcount_order),
+            ));
+        }
+        Ok(())
+    }
+
+    fn backing_name(&self, cluster: &[u8], path: &Path) -> Result<Option<Vec<u8>>, Qcow2Error> {
+        if self.backing_file_offset == 0 {
+            return Ok(None);
+        }
+        let name = usize::try_from(self.backing_file_offset)
+            .ok()
+            .and_then(|start| cluster.get(start..start.checked_add(self.backing_file_size as usize)?));
+        let is_behind_header = self.backing_file_offset >= u64::from(self.header_length);
+        match name {
+            Some(name) if is_behind_header && self.backing_file_size <= MAX_BACKING_NAME_BYTES => {
+                Ok((!name.is_empty()).then(|| name.to_vec()))
+            }
+            _ => Err(bad(
+                path,
+                8,
+                format!(
+                    "expected a backing file name of at most {MAX_BACKING_NAME_BYTES} bytes behind the header in the first cluster, found {} bytes at {}",
+                    self.backing_file_size, self.backing_file_offset
+                ),
+            )),
+        }
+    }
+
+    /// Refuses what cannot even be read, by name.
+    fn refuse_features(&self, names: &[FeatureName], path: &Path) -> Result<(), Qcow2Error> {
+        let unknown = self.incompatible_features & !INCOMPATIBLE_KNOWN;
+        if unknown != 0 {
+            let names = names_of(unknown, names);
+            return Err(Qcow2Error::UnknownFeatures { path: path.to_owned(), names });
+        }
+        let feature = match self.crypt_method {
+            0 if self.incompatible_features & INCOMPATIBLE_DATA_FILE != 0 => Refused::ExternalDataFile,
+            0 => return Ok(()),
+            1 => Refused::AesEncryption,
+            2 => Refused::LuksEncryption,
+            other => return Err(bad(path, 32, format!("expected a crypt_method of 0 to 2, found {other}"))),
+        };
+        Err(Qcow2Error::Unsupported { path: path.to_owned(), feature })
+    }
+
+    fn compression(&self, cluster: &[u8], path: &Path) -> Result<Compression, Qcow2Error> {
+        let has_field = self.header_length > V3_HEADER_BYTES;
+        let compression_type =
+            cluster.get(V3_HEADER_BYTES as usize).copied().filter(|_| has_field).unwrap_or(0);
+        match (self.incompatible_features & INCOMPATIBLE_COMPRESSION != 0, compression_type) {
+            (false, 0) => Ok(Compression::Zlib),
+            (true, 1) => Ok(Compression::Zstd),
+            (flagged, other) => Err(bad(
+                path,
+                104,
+                format!(
+                    "expected compression type 0 without or 1 with the compression bit, found {other} with the bit {}",
+                    if flagged { "set" } else { "clear" }
+                ),
+            )),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use coldfit_qcow2::{Qcow2, Qcow2Error};
 use common::{Backing, Random, Spec, make, run, text};
 use report::{Class, Diagnose};
 
-const ROUNDS_PER_IMAGE: u64 = 800;
+const ROUNDS_PER_IMAGE: u64 = 600;
 
 fn open(bytes: Vec<u8>) -> Result<Qcow2, Qcow2Error> {
     Qcow2::open(Arc::new(MemoryDevice::new(bytes)), Path::new("hostile.qcow2"), &DenyAll)

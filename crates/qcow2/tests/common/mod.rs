@@ -281,7 +281,7 @@ fn scribble(spec: &Spec, image: &Path, seed: u64) {
     if spec.compat == "1.1" {
         commands.push(format!("write -z {} {}", spec.cluster * 2, spec.cluster * 2));
     }
-    let mut args = vec!["-f", "qcow2", "-d", "unmap"];
+    let mut args = vec!["-t", "unsafe", "-f", "qcow2", "-d", "unmap"];
     for command in &commands {
         args.extend(["-c", command.as_str()]);
     }
@@ -289,7 +289,7 @@ fn scribble(spec: &Spec, image: &Path, seed: u64) {
     run("qemu-io", &args);
     // QEMU refuses a compressed write into an allocated cluster; some of these get through.
     for command in &compressed {
-        tool("qemu-io", &["-f", "qcow2", "-c", command, text(image)]);
+        tool("qemu-io", &["-t", "unsafe", "-f", "qcow2", "-c", command, text(image)]);
     }
 }
 
