@@ -1,1 +1,33 @@
-//! From image file to one guest tree.
+//! From an image file to one guest tree, and back.
+//!
+//! The only crate that knows every driver: host file → format → overlay → partition table → volumes →
+//! filesystems → the guest's own mounts. Nothing on the host changes before [`SealedImage::commit`].
+//!
+//! ```text
+//! Image::open ── open_tree(true) ── edits ── flush ── Image::seal ── SealedImage::{verify, reopen_tree} ── commit
+//! ```
+//!
+//! A filesystem with a dirty journal is recovered into an overlay of its own, which joins the changes only
+//! when that filesystem is edited.
+
+mod compose;
+mod content;
+mod disk;
+mod error;
+mod filesystems;
+mod format;
+mod image;
+mod layers;
+mod sealed;
+mod volumes;
+
+pub use compose::Unmounted;
+pub use content::Content;
+pub use error::StackError;
+pub use format::ImageFormat;
+pub use image::{Image, OpenOptions, VolumeDevice};
+pub use layers::{
+    FilesystemFacts, FindingFacts, ImageLayer, Layer, MountFacts, MountsLayer, PartitionFacts,
+    PartitionTableLayer, RecoveryFacts, VolumeLayer,
+};
+pub use sealed::{CheckedFilesystem, CommitTarget, SealedImage};

@@ -1,0 +1,183 @@
+//! A virtual disk taken apart: partitions, volumes, filesystems, and the guest tree made of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block::{Overlay, ReadAt, WriteAt};
+use partition::PartitionTable;
+use report::{Diagnose, Diagnostic, Event, Progress};
+use vfs::{Filesystem, GuestPath, GuestTree};
+
+use crate::StackError;
+use crate::compose::{self, Unmounted};
+use crate::filesystems::ExtVolume;
+use crate::volumes::{self, Volumes};
+
+/// What is needed to take a disk apart, wherever it comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskOptions {
+    pub memory_cap: u64,
+    pub spill_dir: PathBuf,
+    pub sector_size: Option<u32>,
+    pub root: Option<String>,
+}
+
+/// Everything between the virtual disk and the guest tree.
+pub(crate) struct Disk {
+    pub overlay: Arc<Overlay>,
+    pub partitions: PartitionTable,
+    pub volumes: Volumes,
+    /// By volume index. An error is kept as text; opening the volume gives it again.
+    pub ext: BTreeMap<usize, Result<ExtVolume, Diagnostic>>,
+    /// Where the last composed tree has each volume.
+    pub mounted: BTreeMap<usize, GuestPath>,
+    pub unmounted: Vec<Unmounted>,
+    pub malformed_fstab_lines: Vec<usize>,
+    root: Option<usize>,
+    options: DiskOptions,
+}
+
+/// Contents that the ext driver reads.
+pub(crate) fn is_ext(content: Option<&str>) -> bool {
+    matches!(content, Some("ext2" | "ext3" | "ext4"))
+}
+
+impl Disk {
+    /// Takes `base` apart. Everything written later goes into an overlay.
+    pub fn open(
+        base: Arc<dyn ReadAt>,
+        options: &DiskOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, StackError> {
+        let overlay = Arc::new(Overlay::new(base, options.memory_cap / 2, &options.spill_dir));
+        let disk = Arc::clone(&overlay) as Arc<dyn WriteAt>;
+        let partitions = partition::read(&*disk, options.sector_size)?;
+        for finding in &partitions.findings {
+            progress.event(Event::Note { text: &format!("partition table: {}", finding.detail) });
+        }
+        let volumes = volumes::find(&disk, &partitions)?;
+        let mut found = Self {
+            overlay,
+            partitions,
+            volumes,
+            ext: BTreeMap::new(),
+            mounted: BTreeMap::new(),
+            unmounted: Vec::new(),
+            malformed_fstab_lines: Vec::new(),
+            root: None,
+            options: options.clone(),
+        };
+        found.prepare_filesystems(progress)?;
+        Ok(found)
+    }
+
+    fn prepare_filesystems(&mut self, progress: &dyn Progress) -> Result<(), StackError> {
+        for index in 0..self.volumes.table.volumes.len() {
+            if !self.is_ext(index) {
+                continue;
+            }
+            let prepared = match self.prepare(index) {
+                Ok(prepared) => {
+                    if let Some(report) = prepared.recovery() {
+                        let text = format!(
+                            "{}: was not unmounted: {} transactions replayed in memory",
+                            self.name(index),
+                            report.transactions
+                        );
+                        progress.event(Event::Note { text: &text });
+                    }
+                    Ok(prepared)
+                }
+                // Reading the host file failed: no property of this volume.
+                Err(error) if error.class() == report::Class::Environment => return Err(error),
+                Err(error) => Err(Diagnostic::of(&error)),
+            };
+            self.ext.insert(index, prepared);
+        }
+        Ok(())
+    }
+
+    fn is_ext(&self, index: usize) -> bool {
+        is_ext(self.volumes.table.volumes.get(index).and_then(|volume| volume.content.as_deref()))
+    }
+
+    fn prepare(&self, index: usize) -> Result<ExtVolume, StackError> {
+        let failed = |source| StackError::Filesystem { volume: self.name(index), source };
+        let Some(Some(volume)) = self.volumes.open.get(index) else {
+            return Err(failed(vfs::VfsError::Corrupt {
+                layer: "partition",
+                code: "partition.out-of-range",
+                structure: self.name(index),
+                detail: "does not lie on the disk".into(),
+            }));
+        };
+        ExtVolume::prepare(&volume.device, self.options.memory_cap / 4, &self.options.spill_dir)
+            .map_err(failed)
+    }
+
+    /// How reports name a volume.
+    pub fn name(&self, index: usize) -> String {
+        self.volumes.name(index)
+    }
+
+    /// Opens the filesystem of a volume; `None` when it is of a kind that is not read.
+    pub fn open_filesystem(
+        &self,
+        index: usize,
+        writable: bool,
+    ) -> Result<Option<Box<dyn Filesystem>>, StackError> {
+        if !self.is_ext(index) {
+            return Ok(None);
+        }
+        match self.ext.get(&index) {
+            Some(Ok(volume)) => volume
+                .open(writable)
+                .map(Some)
+                .map_err(|source| StackError::Filesystem { volume: self.name(index), source }),
+            // Fails as it did on opening, now with the error itself.
+            _ => self
+                .prepare(index)?
+                .open(false)
+                .map(Some)
+                .map_err(|source| StackError::Filesystem { volume: self.name(index), source }),
+        }
+    }
+
+    /// Index of the volume with the guest's root.
+    pub fn find_root(&mut self) -> Result<usize, StackError> {
+        if let Some(root) = self.root {
+            return Ok(root);
+        }
+        let table = &self.volumes.table;
+        let root = match &self.options.root {
+            Some(root) => compose::choose_root(table, root)?,
+            None => compose::find_root(table, &|index| self.name(index), &mut |index| {
+                self.open_filesystem(index, false)
+            })?,
+        };
+        self.root = Some(root);
+        Ok(root)
+    }
+
+    /// The guest's files. A writable tree writes into the overlay.
+    pub fn open_tree(&mut self, writable: bool) -> Result<GuestTree, StackError> {
+        let root = self.find_root()?;
+        let table = &self.volumes.table;
+        let composed = compose::compose(table, root, &|index| self.name(index), &mut |index| {
+            self.open_filesystem(index, writable)
+        })?;
+        self.mounted = composed.mounted;
+        self.unmounted = composed.unmounted;
+        self.malformed_fstab_lines = composed.malformed_lines;
+        Ok(composed.tree)
+    }
+
+    /// Brings the edits of recovered volumes into the overlay.
+    pub fn settle(&self) -> Result<(), StackError> {
+        for volume in self.ext.values().flatten() {
+            volume.settle()?;
+        }
+        Ok(())
+    }
+}

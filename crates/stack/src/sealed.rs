@@ -1,0 +1,202 @@
+//! After the edits: verify, then commit.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use block::{
+    Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions, ReadAt,
+    Window, commit_in_place, commit_to_new, raw_plan,
+};
+use report::{Class, Progress, Silent};
+use vfs::GuestTree;
+
+use crate::StackError;
+use crate::disk::{Disk, DiskOptions, is_ext};
+use crate::filesystems::ExtVolume;
+use crate::image::{Driver, Image};
+
+/// Where the changes go.
+#[derive(Debug, Clone)]
+pub enum CommitTarget {
+    /// Into the image itself, which was opened with [`Access::Write`].
+    InPlace {
+        /// Keep the old bytes in this new file.
+        undo_file: Option<PathBuf>,
+    },
+    /// Into a copy; the image stays as it is.
+    NewFile {
+        /// Path of the copy.
+        path: PathBuf,
+        /// Replace what is there.
+        force: bool,
+    },
+}
+
+/// What [`SealedImage::check`] found.
+#[derive(Debug, Clone)]
+pub struct CheckedFilesystem {
+    /// `partition 1`, `whole disk`.
+    pub volume: String,
+    /// Problems, statistics.
+    pub report: ext4::CheckReport,
+}
+
+/// An image whose edits are complete. Dropping it drops them.
+#[must_use = "nothing is written before commit"]
+pub struct SealedImage {
+    file: ImageFile,
+    driver: Driver,
+    /// Volumes of ext filesystems: name and place on the virtual disk.
+    ext_volumes: Vec<(String, Range<u64>)>,
+    /// The disk before the edits.
+    base: Arc<dyn ReadAt>,
+    changes: ChangeSet,
+    options: DiskOptions,
+}
+
+impl SealedImage {
+    pub(crate) fn new(image: Image) -> Result<Self, StackError> {
+        image.disk.settle()?;
+        let changes = image.disk.overlay.seal()?;
+        let table = &image.disk.volumes.table;
+        let ext_volumes = table
+            .volumes
+            .iter()
+            .enumerate()
+            .filter(|(index, volume)| {
+                is_ext(volume.content.as_deref())
+                    && matches!(image.disk.volumes.open.get(*index), Some(Some(_)))
+            })
+            .map(|(index, volume)| (image.disk.name(index), volume.start..volume.start + volume.len))
+            .collect();
+        Ok(Self {
+            file: image.file,
+            driver: image.driver,
+            ext_volumes,
+            base: Arc::clone(image.disk.overlay.base()),
+            changes,
+            options: image.options,
+        })
+    }
+
+    /// What the edits change on the virtual disk.
+    pub fn changes(&self) -> &ChangeSet {
+        &self.changes
+    }
+
+    /// The guest's files as they will be: everything is read anew from the partition table up.
+    pub fn reopen_tree(&self) -> Result<GuestTree, StackError> {
+        Disk::open(self.changes.disk(), &self.options, &Silent)?.open_tree(false)
+    }
+
+    /// Names of the filesystems that the edits touch.
+    pub fn changed_filesystems(&self) -> Vec<&str> {
+        self.changed().map(|(name, _)| &**name).collect()
+    }
+
+    fn changed(&self) -> impl Iterator<Item = &(String, Range<u64>)> {
+        let overlaps =
+            |place: &Range<u64>, range: &Range<u64>| range.start < place.end && place.start < range.end;
+        self.ext_volumes
+            .iter()
+            .filter(move |(_, place)| self.changes.ranges().iter().any(|range| overlaps(place, range)))
+    }
+
+    /// Checks the structure of every filesystem that the edits touch, whole.
+    pub fn check(&self) -> Result<Vec<CheckedFilesystem>, StackError> {
+        self.changed()
+            .map(|(name, place)| {
+                let report = check_volume(self.changes.disk(), name, place)?;
+                Ok(CheckedFilesystem { volume: name.clone(), report })
+            })
+            .collect()
+    }
+
+    /// [`SealedImage::check`] as a verdict: the first filesystem that is not sound is an error.
+    ///
+    /// Damage that was there before the edits has class [`Class::Damaged`], other damage is a bug.
+    pub fn verify(&self) -> Result<(), StackError> {
+        for (name, place) in self.changed() {
+            let report = check_volume(self.changes.disk(), name, place)?;
+            let Some(first) = report.problems.first() else { continue };
+            let before = self.check_base(name, place)?;
+            return Err(StackError::Verification {
+                volume: name.clone(),
+                first: first.to_string(),
+                count: report.problem_count,
+                class: if before.is_clean() { Class::Bug } else { Class::Damaged },
+            });
+        }
+        Ok(())
+    }
+
+    /// The same check of the filesystem before the edits, its journal replayed.
+    fn check_base(&self, name: &str, place: &Range<u64>) -> Result<ext4::CheckReport, StackError> {
+        let base = Arc::new(block::Overlay::new(
+            Arc::clone(&self.base),
+            self.options.memory_cap / 4,
+            &self.options.spill_dir,
+        ));
+        let window = Window::new(
+            base as Arc<dyn block::WriteAt>,
+            place.start,
+            place.end - place.start,
+            name.to_owned(),
+        )?;
+        let failed = |source| StackError::Filesystem { volume: name.to_owned(), source };
+        let volume =
+            ExtVolume::prepare(&Arc::new(window), self.options.memory_cap / 4, &self.options.spill_dir)
+                .map_err(failed)?;
+        ext4::check(&volume.device()).map_err(failed)
+    }
+
+    /// Host-file writes that bring the changes into the image.
+    pub fn plan(&self) -> Result<HostPlan, StackError> {
+        match &self.driver {
+            Driver::Raw => Ok(raw_plan(&self.changes, self.file.len())),
+            Driver::Qcow2(image) => Ok(image.plan_commit(&self.changes)?),
+        }
+    }
+
+    /// Writes the changes: all of them, or none.
+    pub fn commit(self, target: CommitTarget, progress: &dyn Progress) -> Result<CommitReport, StackError> {
+        let plan = self.plan()?;
+        match target {
+            CommitTarget::InPlace { undo_file } => {
+                if self.file.access() != Access::Write {
+                    return Err(StackError::ReadOnly { path: self.file.path().to_owned() });
+                }
+                let unit = CommitUnit { image: self.file, plan };
+                Ok(commit_in_place(vec![unit], &CommitOptions { keep_undo: undo_file }, progress)?)
+            }
+            CommitTarget::NewFile { path, force } => {
+                self.require_portable_backing(&path)?;
+                Ok(commit_to_new(&self.file, &plan, &path, &NewImageOptions { force }, progress)?)
+            }
+        }
+    }
+
+    /// A relative backing name means another file from another directory.
+    fn require_portable_backing(&self, target: &Path) -> Result<(), StackError> {
+        let Driver::Qcow2(image) = &self.driver else { return Ok(()) };
+        let Some(backing) = image.info().backing else { return Ok(()) };
+        let dir_of = |path: &Path| match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir.canonicalize().ok(),
+            _ => Path::new(".").canonicalize().ok(),
+        };
+        if Path::new(&backing.name).is_relative() && dir_of(target) != dir_of(self.file.path()) {
+            return Err(StackError::RelativeBacking { path: target.to_owned(), backing: backing.name });
+        }
+        Ok(())
+    }
+}
+
+fn check_volume(
+    disk: Arc<dyn ReadAt>,
+    name: &str,
+    place: &Range<u64>,
+) -> Result<ext4::CheckReport, StackError> {
+    let window = Window::new(disk, place.start, place.end - place.start, name.to_owned())?;
+    ext4::check(&window).map_err(|source| StackError::Filesystem { volume: name.to_owned(), source })
+}
