@@ -5,7 +5,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::device::{check_range, one_extent};
 use crate::{BlockError, Extent, ExtentState, ReadAt, WriteAt};
@@ -31,7 +31,6 @@ struct State {
     spill: Option<File>,
     free_slots: Vec<u64>,
     slots: u64,
-    failed: Option<String>,
     sealed: bool,
 }
 
@@ -45,7 +44,9 @@ pub struct Overlay {
     len: u64,
     cap_pages: usize,
     spill_dir: PathBuf,
-    state: Mutex<State>,
+    state: RwLock<State>,
+    /// Text of the first error.
+    failed: OnceLock<String>,
 }
 
 impl Overlay {
@@ -61,10 +62,16 @@ impl Overlay {
             spill: None,
             free_slots: Vec::new(),
             slots: 0,
-            failed: None,
             sealed: false,
         };
-        Self { base, len, cap_pages, spill_dir: spill_dir.into(), state: Mutex::new(state) }
+        Self {
+            base,
+            len,
+            cap_pages,
+            spill_dir: spill_dir.into(),
+            state: RwLock::new(state),
+            failed: OnceLock::new(),
+        }
     }
 
     /// The device below.
@@ -77,16 +84,14 @@ impl Overlay {
     pub fn seal(self: &Arc<Self>) -> Result<ChangeSet, BlockError> {
         let mut state = self.lock()?;
         state.sealed = true;
-        let indexes: Vec<u64> = state.pages.keys().copied().collect();
         let mut ranges: Vec<Range<u64>> = Vec::new();
         let mut old = [0u8; PAGE_BYTES];
-        for index in indexes {
+        let mut new = [0u8; PAGE_BYTES];
+        for (index, page) in &state.pages {
             let start = index * PAGE_BYTES as u64;
             let page_len = (self.len - start).min(PAGE_BYTES as u64) as usize;
-            let new = self.load_page(&mut state, index)?;
-            let Some(new) = new else { continue };
-            let read = self.base.read_exact_at(&mut old[..page_len], start);
-            self.keep(&mut state, read)?;
+            self.copy_page(&state, page, 0, &mut new[..page_len])?;
+            self.keep(self.base.read_exact_at(&mut old[..page_len], start))?;
             let mut at = 0;
             while at < page_len {
                 let end = (at + SECTOR_BYTES).min(page_len);
@@ -104,46 +109,52 @@ impl Overlay {
         Ok(ChangeSet { overlay: Arc::clone(self), ranges })
     }
 
-    fn lock(&self) -> Result<MutexGuard<'_, State>, BlockError> {
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &state.failed {
+    fn check_failed(&self) -> Result<(), BlockError> {
+        match self.failed.get() {
             Some(first) => Err(BlockError::Failed { first: first.clone() }),
-            None => Ok(state),
+            None => Ok(()),
         }
     }
 
+    fn lock(&self) -> Result<RwLockWriteGuard<'_, State>, BlockError> {
+        let state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.check_failed()?;
+        Ok(state)
+    }
+
+    fn lock_shared(&self) -> Result<RwLockReadGuard<'_, State>, BlockError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        self.check_failed()?;
+        Ok(state)
+    }
+
     /// Passes `result` on; an error is remembered for good.
-    fn keep<T>(&self, state: &mut State, result: Result<T, BlockError>) -> Result<T, BlockError> {
+    fn keep<T>(&self, result: Result<T, BlockError>) -> Result<T, BlockError> {
         if let Err(error) = &result {
-            state.failed.get_or_insert_with(|| error.to_string());
+            self.failed.get_or_init(|| error.to_string());
         }
         result
     }
 
-    fn spill_io<T>(
-        &self,
-        state: &mut State,
-        operation: &'static str,
-        result: std::io::Result<T>,
-    ) -> Result<T, BlockError> {
-        let result = result.map_err(|source| BlockError::io(operation, &self.spill_dir, source));
-        self.keep(state, result)
+    fn spill_io<T>(&self, operation: &'static str, result: std::io::Result<T>) -> Result<T, BlockError> {
+        self.keep(result.map_err(|source| BlockError::io(operation, &self.spill_dir, source)))
     }
 
-    /// Content of a dirty page; `None` when the page is clean.
-    fn load_page(&self, state: &mut State, index: u64) -> Result<Option<Box<[u8; PAGE_BYTES]>>, BlockError> {
-        let slot = match state.pages.get(&index) {
-            None => return Ok(None),
-            Some(Page::Memory(page)) => return Ok(Some(page.clone())),
-            Some(Page::Spilled(slot)) => *slot,
-        };
-        let mut page = Box::new([0u8; PAGE_BYTES]);
-        let read = match &state.spill {
-            Some(spill) => spill.read_exact_at(&mut page[..], slot * PAGE_BYTES as u64),
-            None => Err(std::io::Error::other("the spill file is gone")),
-        };
-        self.spill_io(state, "read the spill file", read)?;
-        Ok(Some(page))
+    /// Fills `buf` with the bytes of a dirty page from `within` on.
+    fn copy_page(&self, state: &State, page: &Page, within: usize, buf: &mut [u8]) -> Result<(), BlockError> {
+        match page {
+            Page::Memory(page) => {
+                buf.copy_from_slice(&page[within..within + buf.len()]);
+                Ok(())
+            }
+            Page::Spilled(slot) => {
+                let read = match &state.spill {
+                    Some(spill) => spill.read_exact_at(buf, slot * PAGE_BYTES as u64 + within as u64),
+                    None => Err(std::io::Error::other("the spill file is gone")),
+                };
+                self.spill_io("read the spill file", read)
+            }
+        }
     }
 
     /// Moves pages out until one more fits under the cap.
@@ -159,7 +170,7 @@ impl Overlay {
             let Some(victim) = victim else { break };
             if state.spill.is_none() {
                 let made = tempfile::tempfile_in(&self.spill_dir);
-                state.spill = Some(self.spill_io(state, "create a spill file", made)?);
+                state.spill = Some(self.spill_io("create a spill file", made)?);
             }
             let slot = state.free_slots.pop().unwrap_or_else(|| {
                 state.slots += 1;
@@ -171,7 +182,7 @@ impl Overlay {
                 }
                 _ => Ok(()),
             };
-            self.spill_io(state, "write the spill file", written)?;
+            self.spill_io("write the spill file", written)?;
             state.pages.insert(victim, Page::Spilled(slot));
             state.in_memory -= 1;
             state.spill_hand = victim + 1;
@@ -186,21 +197,19 @@ impl Overlay {
         index: u64,
         overwrite: bool,
     ) -> Result<&'s mut [u8; PAGE_BYTES], BlockError> {
-        let missing = !matches!(state.pages.get(&index), Some(Page::Memory(_)));
-        if missing {
-            let page = match self.load_page(state, index)? {
-                Some(page) => page,
-                None => {
-                    let mut page = Box::new([0u8; PAGE_BYTES]);
-                    if !overwrite {
+        let known = state.pages.get(&index);
+        if !matches!(known, Some(Page::Memory(_))) {
+            let mut page = Box::new([0u8; PAGE_BYTES]);
+            if !overwrite {
+                match known {
+                    Some(known) => self.copy_page(state, known, 0, &mut page[..])?,
+                    None => {
                         let start = index * PAGE_BYTES as u64;
                         let page_len = (self.len - start).min(PAGE_BYTES as u64) as usize;
-                        let read = self.base.read_exact_at(&mut page[..page_len], start);
-                        self.keep(state, read)?;
+                        self.keep(self.base.read_exact_at(&mut page[..page_len], start))?;
                     }
-                    page
                 }
-            };
+            }
             self.make_room(state)?;
             if let Some(Page::Spilled(slot)) = state.pages.insert(index, Page::Memory(page)) {
                 state.free_slots.push(slot);
@@ -224,21 +233,31 @@ impl ReadAt for Overlay {
         if buf.is_empty() {
             return Ok(());
         }
-        // The lock is held over the read of the base: a reader sees each page whole, old or new.
-        let mut state = self.lock()?;
-        let read = self.base.read_exact_at(buf, offset);
-        self.keep(&mut state, read)?;
         let end = offset + buf.len() as u64;
-        let first = offset / PAGE_BYTES as u64;
-        let last = (end - 1) / PAGE_BYTES as u64;
-        let dirty: Vec<u64> = state.pages.range(first..=last).map(|(index, _)| *index).collect();
-        for index in dirty {
-            let Some(page) = self.load_page(&mut state, index)? else { continue };
+        let pages = offset / PAGE_BYTES as u64..=(end - 1) / PAGE_BYTES as u64;
+        // Dirty pages are copied under the lock: a reader sees each of them whole, old or new. The base never
+        // changes, so that clean ranges are read behind the lock, by many readers at once.
+        let mut clean: Vec<Range<u64>> = Vec::new();
+        let mut at = offset;
+        let state = self.lock_shared()?;
+        for (index, page) in state.pages.range(pages) {
             let start = index * PAGE_BYTES as u64;
             let from = start.max(offset);
             let to = (start + PAGE_BYTES as u64).min(end);
-            buf[(from - offset) as usize..(to - offset) as usize]
-                .copy_from_slice(&page[(from - start) as usize..(to - start) as usize]);
+            let target = &mut buf[(from - offset) as usize..(to - offset) as usize];
+            self.copy_page(&state, page, (from - start) as usize, target)?;
+            if at < from {
+                clean.push(at..from);
+            }
+            at = to;
+        }
+        drop(state);
+        if at < end {
+            clean.push(at..end);
+        }
+        for range in clean {
+            let target = &mut buf[(range.start - offset) as usize..(range.end - offset) as usize];
+            self.keep(self.base.read_exact_at(target, range.start))?;
         }
         Ok(())
     }
@@ -248,9 +267,9 @@ impl ReadAt for Overlay {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let mut state = self.lock()?;
-        let below = self.base.extents(range.clone());
-        let below = self.keep(&mut state, below)?;
+        self.check_failed()?;
+        let below = self.keep(self.base.extents(range.clone()))?;
+        let state = self.lock_shared()?;
         let first = range.start / PAGE_BYTES as u64;
         let last = (range.end - 1) / PAGE_BYTES as u64;
         let mut extents: Vec<Extent> = Vec::new();
@@ -306,7 +325,7 @@ impl WriteAt for Overlay {
     }
 
     fn flush(&self) -> Result<(), BlockError> {
-        self.lock().map(drop)
+        self.check_failed()
     }
 }
 
@@ -383,6 +402,59 @@ mod tests {
         let overlay = overlay(vec![7; 10_000], 1 << 20);
         overlay.write_all_at(&[7; 5000], 100).unwrap();
         assert!(overlay.seal().unwrap().is_empty());
+    }
+
+    #[test]
+    fn tx3_an_error_of_the_base_or_the_spill_file_sticks() {
+        struct FailsBehind(u64);
+        impl ReadAt for FailsBehind {
+            fn len(&self) -> u64 {
+                1 << 20
+            }
+            fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
+                if offset + buf.len() as u64 > self.0 {
+                    return Err(BlockError::io("read", "base", std::io::Error::other("broken on purpose")));
+                }
+                buf.fill(0);
+                Ok(())
+            }
+        }
+        let broken_base = Arc::new(Overlay::new(Arc::new(FailsBehind(8192)), 1 << 20, std::env::temp_dir()));
+        broken_base.write_all_at(&[1; 100], 100).unwrap();
+        assert!(broken_base.write_all_at(&[1; 100], 9000).is_err());
+        let no_spill = overlay(vec![0; 100_000], 8192);
+        let no_spill = Arc::new(Overlay::new(no_spill, 8192, "/nonexistent"));
+        no_spill.write_all_at(&[1; 8192], 0).unwrap();
+        assert!(no_spill.write_all_at(&[1; 1], 8192).is_err());
+        for failed in [broken_base, no_spill] {
+            let is_sticky = |result| matches!(result, Err(BlockError::Failed { .. }));
+            assert!(is_sticky(failed.read_exact_at(&mut [0; 10], 100)));
+            assert!(is_sticky(failed.write_all_at(&[1], 100)));
+            assert!(is_sticky(failed.flush()));
+            assert!(is_sticky(failed.extents(0..100).map(drop)));
+            assert!(is_sticky(failed.seal().map(drop)));
+        }
+    }
+
+    #[test]
+    fn tx2_readers_see_each_page_whole_while_a_writer_spills() {
+        const PAGES: u64 = 16;
+        let overlay = overlay(vec![0; PAGES as usize * PAGE_BYTES], 3 * PAGE_BYTES as u64);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut page = vec![0; PAGE_BYTES];
+                    for round in 0..3000u64 {
+                        overlay.read_exact_at(&mut page, round % PAGES * PAGE_BYTES as u64).unwrap();
+                        assert!(page.iter().all(|byte| *byte == page[0]));
+                    }
+                });
+            }
+            for round in 0..1000u64 {
+                let at = round * 7 % PAGES * PAGE_BYTES as u64;
+                overlay.write_all_at(&vec![round as u8; PAGE_BYTES], at).unwrap();
+            }
+        });
     }
 
     #[test]

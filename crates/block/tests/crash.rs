@@ -2,13 +2,15 @@
 //! lost, kept, torn and reordered, leaves after recovery exactly the old or exactly the new bytes.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use coldfit_block::{
-    Access, BlockError, CommitOptions, CommitUnit, HostPlan, HostWrite, ImageFile, ImageState,
+    Access, BlockError, CommitOptions, CommitUnit, DenyAll, HostPlan, HostWrite, ImageFile, ImageState,
     NewImageOptions, Overlay, ReadAt, UndoReport, WriteAt, WriteSource, commit_in_place, commit_to_new,
     raw_plan, undo_on,
 };
+use qcow2::Qcow2;
 use report::{Diagnose, Silent};
 use testkit::crash::{CrashHost, Loss, Operation};
 
@@ -194,6 +196,52 @@ fn tx7_raw_image() {
 fn tx8_three_images_one_of_them_growing() {
     let (host, expected) = committed(&THREE, None);
     sweep(&host, &THREE, &expected, Side::New, |_, _, _| {});
+}
+
+/// A real qcow2 image with data, a compressed cluster and a snapshot, so that the plan allocates, copies and unshares.
+fn qcow2_image(version: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, image) = (dir.path().join("source.raw"), dir.path().join("disk.qcow2"));
+    std::fs::write(&source, bytes(5, 1 << 20)).unwrap();
+    let run = |tool: &str, arguments: &[&str], paths: &[&Path]| {
+        let status = Command::new(tool).args(arguments).args(paths).stdout(Stdio::null()).status();
+        assert!(status.expect("qemu-utils is needed").success(), "{tool} {arguments:?}");
+    };
+    let options = format!("cluster_size=4k,{version}");
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &options], &[&image, Path::new("1M")]);
+    run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 0 40k", "-c", "write -c -P 6 40k 16k"], &[&image]);
+    run("qemu-img", &["snapshot", "-c", "before"], &[&image]);
+    run("qemu-io", &["-f", "qcow2", "-c", "write -P 7 8k 12k"], &[&image]);
+    std::fs::read(&image).unwrap()
+}
+
+fn qcow2_commit(host: &CrashHost, path: &str) -> Result<(), BlockError> {
+    let image = open(host, path, Access::Write)?;
+    let disk = Arc::new(Qcow2::open(image.reader(), image.path(), &DenyAll).unwrap());
+    let overlay = Arc::new(Overlay::new(disk.clone(), 1 << 20, std::env::temp_dir()));
+    // Shared with the snapshot, our own, compressed, and never allocated.
+    for (at, count) in [(100, 5000), (9_000, 3_000), (44_000, 700), (700_000, 9_000)] {
+        overlay.write_all_at(&bytes(at, count), at).unwrap();
+    }
+    let plan = disk.plan_commit(&overlay.seal()?).unwrap();
+    commit_in_place(vec![CommitUnit { image, plan }], &CommitOptions::default(), &Silent).map(drop)
+}
+
+#[test]
+fn tx7_qcow2_image() {
+    const PATHS: [&str; 1] = ["/images/disk.qcow2"];
+    for version in ["compat=0.10", "compat=1.1"] {
+        let host = CrashHost::with_files([(PATHS[0], qcow2_image(version))]);
+        let old = contents(&host, &PATHS);
+        qcow2_commit(&host, PATHS[0]).unwrap();
+        let new = contents(&host, &PATHS);
+        assert!(new[0].len() > old[0].len(), "the image grows");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &new[0]).unwrap();
+        let check = Command::new("qemu-img").arg("check").arg("-q").arg(file.path()).status().unwrap();
+        assert!(check.success(), "qemu-img check finds {version} damaged");
+        sweep(&host, &PATHS, &Expected { old, new }, Side::New, |_, _, _| {});
+    }
 }
 
 #[test]

@@ -340,7 +340,7 @@ impl Chance {
         if !self.keeps() {
             return 0;
         }
-        if matches!(self.loss, Loss::Random(_)) && self.next() % 8 == 0 {
+        if matches!(self.loss, Loss::Random(_)) && self.next().is_multiple_of(8) {
             return (self.next() % len as u64) as usize;
         }
         len

@@ -3,7 +3,7 @@
 //! | bytes | journal file |
 //! |---|---|
 //! | 0..512 | header: what the rest is, with a sum over the image table and one over all records |
-//! | 512..1024 | mark: present only when everything else is durable; makes the journal *hot* |
+//! | 512..1024 | mark: begun only when everything else is durable; a byte that is not zero makes the journal *hot* |
 //! | 1024.. | image table, then records (40 bytes and the pre-image each), then, in an undo file, the outcome |
 //!
 //! Header: 0 magic `CFITJRNL`, 8 version u32, 12 number of images u32, 16 id (16 bytes), 32 length of the image
@@ -109,12 +109,12 @@ impl Header {
         if classify(buf) != FileStart::Journal {
             return Err(HeaderFault::Damaged("the header has no magic"));
         }
-        if crc32c::crc32c(&buf[..64]) != le_u32(buf, 64) {
-            return Err(HeaderFault::Damaged("the header does not match its sum"));
-        }
         let version = le_u32(buf, 8);
-        if version != VERSION {
+        if version > VERSION {
             return Err(HeaderFault::Version(version));
+        }
+        if version != VERSION || crc32c::crc32c(&buf[..64]) != le_u32(buf, 64) {
+            return Err(HeaderFault::Damaged("the header does not match its sum"));
         }
         let mut id = [0; 16];
         id.copy_from_slice(&buf[16..32]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::{
     self, FileStart, HEADER_BYTES, Header, HeaderFault, IMAGES_OFFSET, ImageEntry, MARK_BYTES, MARK_OFFSET,
-    MAX_POINTER_BYTES, MAX_RECORD_BYTES, RECORD_HEAD_BYTES, Record, UnitId,
+    MAX_POINTER_BYTES, RECORD_HEAD_BYTES, Record, UnitId,
 };
 use crate::{Access, BlockError, Host, HostFile, HostMetadata};
 
@@ -68,7 +68,10 @@ impl Journal {
         }
         let mut mark = [0; MARK_BYTES];
         read(&mut mark, MARK_OFFSET)?;
-        let Some(id) = format::parse_mark(&mark) else { return Ok(None) };
+        // A torn mark counts, too: whoever began to write it had made everything else durable before.
+        if mark.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
         let mut head = [0; HEADER_BYTES];
         read(&mut head, 0)?;
         let header = match Header::parse(&head) {
@@ -84,7 +87,7 @@ impl Journal {
                 ));
             }
         };
-        if header.id != id {
+        if format::parse_mark(&mark).is_some_and(|id| id != header.id) {
             return Err(damaged(path, "the mark belongs to another journal"));
         }
         if header.outcome_offset() > len {
@@ -262,4 +265,21 @@ pub(crate) fn has_pointer(host: &dyn Host, image: &Path, id: &UnitId) -> Result<
     Ok(format::parse_pointer(&bytes).is_some_and(|(found, _)| found == *id))
 }
 
-const _: () = assert!(MAX_RECORD_BYTES <= u32::MAX as usize);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_who_could_write_the_image_anyway_may_own_its_journal() {
+        let me = rustix::process::geteuid().as_raw();
+        let (stranger, owner) = (me + 1000, me + 2000);
+        assert!(!owner_is_trusted(stranger, owner) && !owner_is_trusted(stranger, me));
+        assert!(owner_is_trusted(owner, owner) && owner_is_trusted(0, owner) && owner_is_trusted(me, owner));
+    }
+
+    #[test]
+    fn the_journal_lies_beside_the_image() {
+        assert_eq!(journal_path(Path::new("/a/b.raw")), Path::new("/a/.b.raw.coldfit-journal"));
+        assert_eq!(parent_dir(Path::new("b.raw")), Path::new("."));
+    }
+}
