@@ -26,6 +26,7 @@ mod superblock;
 mod write;
 mod xattr;
 
+pub use check::{CheckReport, Problem, check};
 pub use feature::{Compat, Features, Incompat, RoCompat};
 pub use fs::Ext4;
 pub use group::{Descriptor, GroupFlags};

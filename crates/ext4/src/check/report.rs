@@ -29,6 +29,8 @@ pub struct CheckReport {
     pub problems: Vec<Problem>,
     /// All problems, those without text included.
     pub problem_count: u64,
+    /// The kernel has recorded errors in the superblock. That alone is no problem.
+    pub has_recorded_errors: bool,
     /// Inodes in use.
     pub inodes_in_use: u64,
     /// Blocks (clusters with bigalloc) in use.

@@ -210,3 +210,74 @@ impl Random {
         bytes
     }
 }
+
+/// One row of the mkfs matrix.
+pub struct Row {
+    pub args: &'static str,
+    /// Feature for which writing is refused by name.
+    pub refused: Option<&'static str>,
+    /// True when common kernels mount it (no quota, Unicode or 64 KiB pages needed).
+    pub mounts: bool,
+    pub mib: u64,
+}
+
+const fn row(args: &'static str) -> Row {
+    Row { args, refused: None, mounts: true, mib: 24 }
+}
+
+/// What the releases of e2fsprogs make by default, and every feature that changes a structure.
+pub const MATRIX: &[Row] = &[
+    row("-t ext2 -b 1024 -I 128"),
+    Row { mib: 48, ..row("-t ext3 -I 128 -b 4096") },
+    row("-t ext2 -r 0"),
+    row("-t ext4 -b 1024 -O ^metadata_csum,^64bit,uninit_bg"),
+    row("-t ext4 -b 1024 -O ^metadata_csum,64bit"),
+    Row { mib: 48, ..row("-t ext4 -b 4096") },
+    row("-t ext4 -b 1024"),
+    Row { mib: 32, ..row("-t ext4 -b 2048") },
+    Row { mounts: false, mib: 200, ..row("-t ext4 -b 65536") },
+    row("-t ext4 -b 1024 -I 128"),
+    Row { mib: 48, ..row("-t ext4 -I 1024 -b 4096") },
+    Row { mib: 48, ..row("-t ext4 -b 4096 -O metadata_csum_seed,orphan_file") },
+    row("-t ext4 -b 1024 -O metadata_csum,^64bit"),
+    Row { refused: Some("meta_bg"), ..row("-t ext4 -b 1024 -O meta_bg,^resize_inode") },
+    row("-t ext4 -b 1024 -O sparse_super2"),
+    row("-t ext4 -b 1024 -O ^sparse_super,^resize_inode"),
+    row("-t ext4 -b 1024 -O ^flex_bg"),
+    Row { refused: Some("bigalloc"), mib: 64, ..row("-t ext4 -O bigalloc -C 65536 -b 4096") },
+    row("-t ext4 -b 1024 -O inline_data"),
+    Row { refused: Some("ea_inode"), ..row("-t ext4 -b 1024 -O ea_inode,large_dir") },
+    Row { refused: Some("quota"), mounts: false, ..row("-t ext4 -b 1024 -O quota,project -Q usrquota,grpquota,prjquota") },
+    row("-t ext4 -b 1024 -O mmp"),
+    row("-t ext4 -b 1024 -O fast_commit"),
+    Row { refused: Some("casefold"), mounts: false, ..row("-t ext4 -b 1024 -O casefold -E encoding=utf8") },
+    Row { refused: Some("encrypt"), ..row("-t ext4 -b 1024 -O encrypt,verity,stable_inodes") },
+    row("-t ext4 -b 1024 -O ^has_journal"),
+    row("-t ext4 -b 1024 -O ^extent,^64bit"),
+    row("-t ext4 -b 1024 -O ^dir_index"),
+    row("-t ext4 -b 1024 -O ^filetype"),
+    row("-t ext4 -b 1024 -O ^huge_file,^dir_nlink,^large_file"),
+    row("-t ext4 -b 1024 -G 4"),
+    Row { mib: 48, ..row("-t ext4 -b 4096 -J size=8 -m 0") },
+];
+
+/// Fills an image with a bit of everything by debugfs, so that no mount is needed.
+pub fn populate(image: &Path) {
+    let content = image.with_extension("content");
+    fs::write(&content, Random::new(3).bytes(300_000)).expect("content");
+    let short = image.with_extension("short");
+    fs::write(&short, b"short\n").expect("content");
+    let long = image.with_extension("value");
+    fs::write(&long, vec![b'v'; 500]).expect("content");
+    let (content, short, long) = (content.display(), short.display(), long.display());
+    let target = "t".repeat(80);
+    let mut script = format!(
+        "mkdir a\nmkdir a/b\nmkdir many\nwrite {content} big\nwrite {short} a/short\nwrite {short} a/b/deep\n\
+         symlink fast short/target\nsymlink a/slow {target}\nmknod a/pipe p\nmknod a/disk b 8 17\n\
+         ea_set a/short user.one 1\nea_set big user.long -f {long}\nea_set a security.selinux label\n"
+    );
+    for index in 0..60 {
+        script.push_str(&format!("write {short} many/a-name-of-some-length-{index:04}\n"));
+    }
+    debugfs_write(image, &script);
+}
