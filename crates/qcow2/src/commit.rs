@@ -217,8 +217,15 @@ impl<'i> Planner<'i> {
             L2Entry::Unallocated | L2Entry::Zero { host: None, .. } => 0..0,
         };
 
+        // Old content that has to be moved is read now: damage shows before anything is written.
+        let moves_content = match entry {
+            L2Entry::Data { .. } | L2Entry::Compressed { .. } => true,
+            L2Entry::Zero { .. } => false,
+            L2Entry::Unallocated => cluster << cluster_bits < image.backing_len(),
+        };
+        let is_zero = self.is_zero(cluster, pieces, moves_content)?;
         let new_raw = match self.zero_entry(cluster) {
-            Some(zero) if self.is_zero(cluster, pieces)? => zero,
+            Some(zero) if is_zero => zero,
             _ => {
                 let index = self.refcounts.allocate(&mut self.meta)?;
                 self.write_cluster(cluster, index << cluster_bits);
@@ -295,24 +302,27 @@ impl<'i> Planner<'i> {
         self.image.entry_format().allows_zero_flag.then_some(ZERO)
     }
 
-    /// True when the cluster's new content is all zero; most content shows in the first changed piece.
-    fn is_zero(&self, cluster: u64, pieces: &[Range<u64>]) -> Result<bool, Qcow2Error> {
+    /// True when the cluster's new content is all zero. Most content shows in the first changed piece;
+    /// with `read_all` the whole cluster is read all the same.
+    fn is_zero(&self, cluster: u64, pieces: &[Range<u64>], read_all: bool) -> Result<bool, Qcow2Error> {
         let start = cluster << self.image.cluster_bits();
         let end = (start + self.image.cluster_size()).min(self.image.len());
         let mut buf = vec![0; ZERO_CHECK_BYTES.min(self.image.cluster_size()) as usize];
-        for range in pieces.iter().cloned().chain(std::iter::once(start..end)) {
+        let mut is_zero = true;
+        for range in pieces.iter().cloned().filter(|_| !read_all).chain(std::iter::once(start..end)) {
             let mut at = range.start;
             while at < range.end {
                 let len = (range.end - at).min(buf.len() as u64);
                 let part = buf.get_mut(..len as usize).unwrap_or_default();
                 self.disk.read_exact_at(part, at)?;
-                if part.iter().any(|byte| *byte != 0) {
+                is_zero &= part.iter().all(|byte| *byte == 0);
+                if !is_zero && !read_all {
                     return Ok(false);
                 }
                 at += len;
             }
         }
-        Ok(true)
+        Ok(is_zero)
     }
 
     /// All writes in order, and the new length of the file.

@@ -56,11 +56,9 @@ fn exercise(bytes: &[u8]) -> Outcome {
     edited.resize(plan.new_len as usize, 0);
     for write in &plan.writes {
         let start = write.host_offset as usize;
-        // A damaged payload shows only now: a commit would stop here, before any table is written.
+        // Whatever cannot be read was found while planning: nothing can fail half way.
         let target = &mut edited[start..start + write.len() as usize];
-        if plan.read_source(write, 0, target).is_err() {
-            return Outcome::Planned;
-        }
+        plan.read_source(write, 0, target).unwrap();
     }
     let again = open(edited).unwrap();
     assert!(again.check().unwrap().is_clean());
