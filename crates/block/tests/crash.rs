@@ -390,31 +390,54 @@ fn a_new_image_is_complete_or_absent() {
     }
 }
 
-/// The judge can fail: leave out any one sync of a commit, and some crash shows it. So none is superfluous, either.
-#[test]
-fn every_sync_of_a_commit_is_needed() {
-    for (paths, keep_undo) in [(ONE.as_slice(), None), (&THREE, None), (&ONE, Some(UNDO))] {
-        let (host, expected) = committed(paths, keep_undo);
-        let log = host.log();
-        for (ignored, sync) in log.iter().enumerate() {
-            if !matches!(sync, Operation::Sync { .. } | Operation::SyncDir { .. }) {
-                continue;
-            }
-            let is_noticed = (ignored + 1..=log.len()).any(|done| {
-                (0..400).any(|seed| {
-                    let crashed = host.crash_ignoring(done, Loss::Random(seed), ignored);
-                    let opened: Vec<_> =
-                        paths.iter().rev().map(|path| open(&crashed, path, Access::Write).is_ok()).collect();
-                    let found = contents(&crashed, paths);
-                    let is_right = found == expected.new || (found == expected.old && done < log.len());
-                    let cannot_undo = || keep_undo.is_some() && undo(&crashed, paths[0]).is_err();
-                    opened.contains(&false) || !is_right || (done == log.len() && cannot_undo())
-                })
-            });
-            assert!(
-                is_noticed,
-                "{paths:?}, undo {keep_undo:?}: operation {ignored}, {sync:?}, changes nothing"
-            );
+/// The judge can fail: leave out any one sync of `host`'s log, and some crash shows it. So none is superfluous, either.
+fn every_sync_is_needed(
+    host: &CrashHost,
+    paths: &[&str],
+    expected: &Expected,
+    at_end: Side,
+    is_wrong_at_end: impl Fn(&CrashHost) -> bool,
+) {
+    let log = host.log();
+    for (ignored, sync) in log.iter().enumerate() {
+        if !matches!(sync, Operation::Sync { .. } | Operation::SyncDir { .. }) {
+            continue;
         }
+        let is_noticed = (ignored + 1..=log.len()).any(|done| {
+            (0..400).any(|seed| {
+                let crashed = host.crash_ignoring(done, Loss::Random(seed), ignored);
+                let is_refused = paths.iter().rev().any(|path| open(&crashed, path, Access::Write).is_err());
+                let found = contents(&crashed, paths);
+                let is_right = match at_end {
+                    Side::New => found == expected.new || (found == expected.old && done < log.len()),
+                    Side::Old => found == expected.old || (found == expected.new && done < log.len()),
+                };
+                let fresh = || host.crash_ignoring(done, Loss::Random(seed), ignored);
+                is_refused || !is_right || (done == log.len() && is_wrong_at_end(&fresh()))
+            })
+        });
+        assert!(is_noticed, "{paths:?}: operation {ignored}, {sync:?}, changes nothing");
+    }
+}
+
+#[test]
+fn every_sync_of_commit_undo_and_recovery_is_needed() {
+    // A journal that came back would one day undo what the guest wrote since.
+    let has_journal = |crashed: &CrashHost| crashed.file("/images/.disk.raw.coldfit-journal").is_some();
+    for paths in [ONE.as_slice(), &THREE] {
+        let (host, expected) = committed(paths, None);
+        every_sync_is_needed(&host, paths, &expected, Side::New, has_journal);
+
+        let removal = host.log().iter().position(|operation| matches!(operation, Operation::Remove { .. }));
+        let killed = host.crash(removal.unwrap(), Loss::None);
+        drop(open(&killed, paths[0], Access::Write).unwrap());
+        every_sync_is_needed(&killed, paths, &expected, Side::Old, has_journal);
+
+        let (host, expected) = committed(paths, Some(UNDO));
+        every_sync_is_needed(&host, paths, &expected, Side::New, |crashed| undo(crashed, paths[0]).is_err());
+
+        let host = host.settled();
+        undo(&host, paths[0]).unwrap();
+        every_sync_is_needed(&host, paths, &expected, Side::Old, has_journal);
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use report::{Event, Progress};
 
 use super::commit::{copy_bytes, new_unit_id, write_pointer};
-use super::format::{self, Header, IMAGES_OFFSET, ImageEntry, MARK_OFFSET};
+use super::format::{self, FileStart, Header, IMAGES_OFFSET, ImageEntry, MARK_OFFSET};
 use super::journal::{Journal, fault, journal_path, parent_dir};
-use super::recover::{remove_durably, roll_back};
+use super::recover::{remove_durably, remove_if_there, roll_back};
 use crate::image::Shared;
 use crate::{Access, BlockError, Host, HostFile, ImageFile, ImageState, ReadAt, SystemHost};
 
@@ -114,12 +114,18 @@ pub fn undo_on(
         state: ImageState::NeedsRecovery("the undo stopped halfway".into()),
         cause: Box::new(cause),
     })?;
-    remove_durably(host.as_ref(), &undo_path)?;
+    // Should a power failure bring it back, it is recognised as done.
+    remove_if_there(host.as_ref(), &undo_path)?;
     Ok(UndoReport { images: paths, restored_bytes: report.restored_bytes, undo_file: undo_path })
 }
 
 fn open_undo_file(host: &dyn Host, path: &Path) -> Result<Journal, BlockError> {
     let resolved = host.resolve(path).map_err(|source| BlockError::io("open", path, source))?;
+    let file = host.open(&resolved, Access::Read).map_err(|source| BlockError::io("open", path, source))?;
+    let mut magic = [0; 8];
+    if file.read_exact_at(&mut magic, 0).is_err() || format::classify(&magic) != FileStart::Journal {
+        return Err(fault(path, "transaction.undo.kind", "is no undo file"));
+    }
     Journal::open(host, &resolved)?
         .ok_or_else(|| fault(path, "transaction.undo.unfinished", "is no finished undo file"))
 }
