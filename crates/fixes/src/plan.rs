@@ -1,0 +1,76 @@
+//! From a guest and a profile to findings and edits.
+
+use cloudspec::{Profile, RuleSpec};
+use guest::Guest;
+use vfs::{DeviceTable, GuestTree};
+
+use crate::rules;
+use crate::{Edit, Finding, FixError, Stage, State};
+
+/// Everything that a rule may look at.
+pub(crate) struct Context<'a> {
+    /// The guest as it is.
+    pub guest: &'a Guest,
+    /// The disk's volumes.
+    pub devices: &'a DeviceTable,
+}
+
+/// Which rules of a profile are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only these, when not empty.
+    pub only: Vec<String>,
+    /// Not these.
+    pub skip: Vec<String>,
+}
+
+impl Selection {
+    /// Refuses names that the profile does not have.
+    fn check(&self, profile: &Profile) -> Result<(), FixError> {
+        for name in self.only.iter().chain(&self.skip) {
+            if !profile.rules.iter().any(|rule| rule.id == *name) {
+                let known = profile.rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(FixError::UnknownRule { rule: name.clone(), profile: profile.id.clone(), known });
+            }
+        }
+        Ok(())
+    }
+
+    fn includes(&self, rule: &RuleSpec) -> bool {
+        (self.only.is_empty() || self.only.contains(&rule.id)) && !self.skip.contains(&rule.id)
+    }
+}
+
+/// Findings of all rules and the edits that meet them.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// One for each rule that was selected.
+    pub findings: Vec<Finding>,
+    /// One for each file, by path.
+    pub edits: Vec<Edit>,
+}
+
+impl Plan {
+    /// Findings that the edits do not meet.
+    pub fn not_fixable(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.state == State::NotFixable)
+    }
+}
+
+/// Checks the guest against the selected rules of `profile` and plans what meets them. Changes nothing.
+pub fn plan(
+    tree: &GuestTree,
+    devices: &DeviceTable,
+    guest: &Guest,
+    profile: &Profile,
+    selection: &Selection,
+) -> Result<Plan, FixError> {
+    selection.check(profile)?;
+    let context = Context { guest, devices };
+    let mut stage = Stage::new(tree);
+    let mut findings = Vec::new();
+    for spec in profile.rules.iter().filter(|rule| selection.includes(rule)) {
+        findings.push(rules::run(spec, &context, &mut stage)?);
+    }
+    Ok(Plan { findings, edits: stage.into_edits() })
+}

@@ -1,0 +1,54 @@
+//! fstab names no device by a kernel name that depends on the bus.
+
+use cloudspec::RuleSpec;
+use vfs::{DeviceTable, Fstab};
+
+use super::path;
+use crate::plan::Context;
+use crate::{Finding, FixError, Stage, State};
+
+pub(super) fn run(
+    spec: &RuleSpec,
+    context: &Context<'_>,
+    stage: &mut Stage<'_>,
+) -> Result<Finding, FixError> {
+    let file = path("/etc/fstab");
+    let Some(text) = stage.read(&file)? else {
+        return Ok(Finding::new(spec, State::NotApplicable, vec!["the guest has no /etc/fstab".into()]));
+    };
+    let mut fstab = Fstab::parse(&text);
+    let mut changes = Vec::new();
+    let mut kept = Vec::new();
+    for entry in fstab.entries().collect::<Vec<_>>() {
+        let device = String::from_utf8_lossy(&entry.device).into_owned();
+        if !DeviceTable::is_unstable_name(&device) {
+            continue;
+        }
+        let line = entry.id.line();
+        let volume = context.devices.resolve(&device).map(|index| &context.devices.volumes[index]);
+        match volume.and_then(|volume| volume.uuid.as_ref()) {
+            Some(uuid) => {
+                if fstab.set_device(entry.id, format!("UUID={uuid}").as_bytes()) {
+                    changes.push(format!("/etc/fstab:{line}: {device} is UUID={uuid}"));
+                }
+            }
+            None if entry.has_option("nofail") || entry.has_option("noauto") => {
+                kept.push(format!(
+                    "/etc/fstab:{line}: {device} is not in the image; it does not stop the boot"
+                ));
+            }
+            None => {
+                if fstab.add_option(entry.id, "nofail") {
+                    changes.push(format!("/etc/fstab:{line}: {device} is not in the image: nofail added"));
+                }
+            }
+        }
+    }
+    if changes.is_empty() {
+        kept.insert(0, "/etc/fstab names every device of the image by a name that no bus changes".into());
+        return Ok(Finding::new(spec, State::Holds, kept));
+    }
+    stage.write(&spec.id, &file, fstab.to_bytes(), changes.clone())?;
+    changes.extend(kept);
+    Ok(Finding::new(spec, State::Fixable, changes))
+}
