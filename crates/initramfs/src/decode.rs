@@ -13,8 +13,8 @@ pub(crate) enum Decoder<'a> {
     Stored(&'a [u8]),
     Gzip(flate2::bufread::GzDecoder<&'a [u8]>),
     Bzip2(bzip2::bufread::BzDecoder<&'a [u8]>),
-    Xz(PushedReader<'a, XzStream>),
-    Lzma(PushedReader<'a, LzmaStream>),
+    Xz(Box<PushedReader<'a, XzStream>>),
+    Lzma(Box<PushedReader<'a, LzmaStream>>),
     Lzo(LzopReader<'a>),
     Lz4(Lz4LegacyReader<'a>),
     Zstd(Box<zstd::stream::read::Decoder<'static, &'a [u8]>>),
@@ -31,10 +31,10 @@ impl<'a> Decoder<'a> {
             Compression::Gzip => Decoder::Gzip(flate2::bufread::GzDecoder::new(bytes)),
             Compression::Bzip2 => Decoder::Bzip2(bzip2::bufread::BzDecoder::new(bytes)),
             Compression::Xz => {
-                Decoder::Xz(PushedReader::new(bytes, XzStream::new_mem_limit(false, memory_kib)))
+                Decoder::Xz(Box::new(PushedReader::new(bytes, XzStream::new_mem_limit(false, memory_kib))))
             }
             Compression::Lzma => {
-                Decoder::Lzma(PushedReader::new(bytes, LzmaStream::new_mem_limit(memory_kib, None)))
+                Decoder::Lzma(Box::new(PushedReader::new(bytes, LzmaStream::new_mem_limit(memory_kib, None))))
             }
             Compression::Lzo => Decoder::Lzo(LzopReader::new(bytes)?),
             Compression::Lz4Legacy => Decoder::Lz4(Lz4LegacyReader::new(bytes)),

@@ -108,6 +108,19 @@ pub enum InitramfsError {
         /// Why.
         detail: &'static str,
     },
+    /// The filesystem has too little room for either way.
+    #[error(
+        "the initramfs would take {append_len} bytes with a segment appended, {rewrite_len} with the last \
+         segment packed again; there is room for {room}"
+    )]
+    NoRoom {
+        /// Length of the file with a segment appended.
+        append_len: u64,
+        /// Length of the file with its last segment packed again.
+        rewrite_len: u64,
+        /// Length that the file may have.
+        room: u64,
+    },
     /// What was built does not read back as intended: a bug of ours.
     #[error("the injected initramfs does not read back as planned: {detail}")]
     Verify {
@@ -134,6 +147,7 @@ impl Diagnose for InitramfsError {
             InitramfsError::GeneratorUnsupported { .. } => "initramfs.generator.unsupported",
             InitramfsError::OtherKernel { .. } => "initramfs.kernel.other",
             InitramfsError::WriteUnsupported { .. } => "initramfs.write.unsupported",
+            InitramfsError::NoRoom { .. } => "initramfs.no-room",
             InitramfsError::Verify { .. } => "initramfs.verify",
             InitramfsError::Source(below) => below.code(),
         }
@@ -146,7 +160,9 @@ impl Diagnose for InitramfsError {
             | InitramfsError::GeneratorUnsupported { .. }
             | InitramfsError::WriteUnsupported { .. }
             | InitramfsError::OtherKernel { .. } => Class::Unsupported,
-            InitramfsError::NoModules { .. } | InitramfsError::Conflict { .. } => Class::NoSpace,
+            InitramfsError::NoModules { .. }
+            | InitramfsError::Conflict { .. }
+            | InitramfsError::NoRoom { .. } => Class::NoSpace,
             InitramfsError::Misaligned { .. }
             | InitramfsError::Stream { .. }
             | InitramfsError::Cpio { .. }

@@ -43,6 +43,6 @@ pub use inject::{AddedModule, Append, Injection, InjectionOptions, WantedReport,
 pub use kernel_modules::{Closure, KernelModule, KernelModules, Lookup};
 pub use limits::Limits;
 pub use module_name::module_name;
-pub use rewrite::rewrite_last_segment;
+pub use rewrite::{Placement, new_file, rewrite_last_segment};
 pub use segment::{Entry, Segment, SegmentKind};
 pub use source::ModuleSource;

@@ -215,7 +215,7 @@ fn parse_header(raw: &[u8; HEADER_LEN]) -> Result<(Header, usize), String> {
             .and_then(|digits| u32::from_str_radix(digits, 16).ok())
             .ok_or_else(|| format!("{:?} is no hexadecimal number", String::from_utf8_lossy(digits)))?;
     }
-    let [inode, mode, uid, gid, links, mtime, size, major, minor, rmajor, rminor, name_len, checksum] =
+    let [inode, mode, uid, gid, links, mtime, size, major, minor, rmajor, rminor, name_len, _checksum] =
         numbers;
     let header = Header {
         inode,

@@ -9,6 +9,36 @@ use crate::newc::{NewcError, NewcReader, encode_trailer, stored_head};
 use crate::segment::wrap;
 use crate::{Append, Archive, Compression, InitramfsError, Limits, SegmentKind};
 
+/// How the new file was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Every byte of the old file kept, one segment behind them.
+    Appended,
+    /// The last segment packed again with the additions.
+    Rewritten,
+}
+
+/// The whole new file, at most `room` bytes long: with the segment appended where that fits and this kernel reads
+/// it, else with the last segment packed again.
+pub fn new_file(
+    original: &[u8],
+    archive: &Archive,
+    append: &Append,
+    room: u64,
+    limits: &Limits,
+) -> Result<(Vec<u8>, Placement), InitramfsError> {
+    let append_len = (original.len() + append.bytes.len()) as u64;
+    if append.hazard.is_none() && append_len <= room {
+        return Ok(([original, &append.bytes].concat(), Placement::Appended));
+    }
+    let rewritten = rewrite_last_segment(original, archive, append, limits)?;
+    let rewrite_len = rewritten.len() as u64;
+    match rewrite_len <= room {
+        true => Ok((rewritten, Placement::Rewritten)),
+        false => Err(InitramfsError::NoRoom { append_len, rewrite_len, room }),
+    }
+}
+
 /// The whole file with the last segment's entries copied as stored, the planned ones behind them, packed again.
 ///
 /// A segment that was not compressed, or in a form that we do not write, is packed with gzip. Segments before

@@ -117,13 +117,13 @@ impl Tree {
             }
             return;
         }
-        if kind == S_IFREG {
-            if let Some(id) = existing.filter(|id| matches!(self.node(*id), Node::Regular(_))) {
-                self.set_node(id, Node::Regular(content));
-                self.set_owner_and_mode(id, header);
-                self.remember_hard_link(header, key, id);
-                return;
-            }
+        if kind == S_IFREG
+            && let Some(id) = existing.filter(|id| matches!(self.node(*id), Node::Regular(_)))
+        {
+            self.set_node(id, Node::Regular(content));
+            self.set_owner_and_mode(id, header);
+            self.remember_hard_link(header, key, id);
+            return;
         }
         let node = match kind {
             S_IFREG => Node::Regular(content),
@@ -150,15 +150,15 @@ impl Tree {
 
     /// Frees a name; false when a directory that is not empty stands there.
     fn remove(&mut self, parent: NodeId, name: &[u8]) -> bool {
-        if let Some(id) = self.child(parent, name) {
-            if matches!(self.node(id), Node::Directory(children) if !children.is_empty()) {
-                return false;
-            }
+        if let Some(id) = self.child(parent, name)
+            && matches!(self.node(id), Node::Directory(children) if !children.is_empty())
+        {
+            return false;
         }
-        if let Some(Node::Directory(children)) = self.node_mut(parent) {
-            if let Some(removed) = children.remove(name) {
-                self.count_link(removed, |links| links.saturating_sub(1));
-            }
+        if let Some(Node::Directory(children)) = self.node_mut(parent)
+            && let Some(removed) = children.remove(name)
+        {
+            self.count_link(removed, |links| links.saturating_sub(1));
         }
         true
     }

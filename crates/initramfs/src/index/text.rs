@@ -62,13 +62,15 @@ pub(crate) fn parse_softdeps(bytes: &[u8]) -> Vec<SoftDep> {
     let parse = |line: &String| {
         let mut words = line.strip_prefix("softdep ")?.split_whitespace();
         let mut softdep = SoftDep { module: words.next()?.to_string(), ..SoftDep::default() };
-        let mut is_post = false;
+        let mut is_post = None;
         for word in words {
-            match word {
-                "pre:" => is_post = false,
-                "post:" => is_post = true,
-                name if is_post => softdep.post.push(name.to_string()),
-                name => softdep.pre.push(name.to_string()),
+            match (word, is_post) {
+                ("pre:", _) => is_post = Some(false),
+                ("post:", _) => is_post = Some(true),
+                (name, Some(true)) => softdep.post.push(name.to_string()),
+                (name, Some(false)) => softdep.pre.push(name.to_string()),
+                // kmod ignores names before the first keyword.
+                (_, None) => {}
             }
         }
         Some(softdep)

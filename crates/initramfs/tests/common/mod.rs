@@ -1,11 +1,28 @@
 //! What the tests of this crate share.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "test code; each test binary uses its part")]
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use coldfit_initramfs::{InitramfsError, ModuleSource};
+use coldfit_initramfs::{Compression, InitramfsError, ModuleSource};
 use testkit::kernel_deb::KernelDeb;
+use testkit::tool;
+
+/// Every compression.
+pub const COMPRESSIONS: [Compression; 8] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Bzip2,
+    Compression::Lzma,
+    Compression::Xz,
+    Compression::Lzo,
+    Compression::Lz4Legacy,
+    Compression::Zstd,
+];
 
 /// A module directory on the host.
 pub struct HostDir(pub PathBuf);
@@ -21,20 +38,145 @@ pub fn kernel() -> KernelDeb {
     KernelDeb::cloud().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every file below `dir` as a path relative to it, sorted.
-pub fn files_below(dir: &Path) -> Vec<String> {
+/// Runs a tool, its failure is the test's.
+pub fn run<A: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = A>) -> String {
+    tool::run(name, args).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a tool with bytes on its standard input and returns its standard output.
+pub fn filter(name: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = tool::command(name, args);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        // A tool that stops reading early breaks the pipe; its exit status tells.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Packs with the reference tool.
+pub fn pack(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+    match compression {
+        Compression::None => bytes.to_vec(),
+        Compression::Gzip => filter("gzip", &["-n", "-6"], bytes),
+        Compression::Bzip2 => filter("bzip2", &[], bytes),
+        Compression::Lzma => filter("xz", &["--format=lzma"], bytes),
+        Compression::Xz => filter("xz", &["--check=crc32"], bytes),
+        Compression::Lzo => filter("lzop", &[], bytes),
+        Compression::Lz4Legacy => filter("lz4", &["-l", "-c"], bytes),
+        Compression::Zstd => filter("zstd", &["-q", "-3"], bytes),
+    }
+}
+
+/// Unpacks one whole stream with the reference tool, which also tests it.
+pub fn unpack(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+    match compression {
+        Compression::None => bytes.to_vec(),
+        Compression::Gzip => filter("gzip", &["-dc"], bytes),
+        Compression::Bzip2 => filter("bzip2", &["-dc"], bytes),
+        Compression::Lzma => filter("xz", &["--format=lzma", "-dc"], bytes),
+        Compression::Xz => filter("xz", &["-dc"], bytes),
+        Compression::Lzo => filter("lzop", &["-dc"], bytes),
+        Compression::Lz4Legacy => filter("lz4", &["-dc"], bytes),
+        Compression::Zstd => filter("zstd", &["-dcq"], bytes),
+    }
+}
+
+/// A cpio archive of a directory by GNU cpio, reproducible.
+pub fn cpio_of(dir: &Path) -> Vec<u8> {
+    let mut names = vec![".".to_string()];
+    names.extend(all_below(dir));
+    let mut command = tool::command("cpio", ["-o", "-H", "newc", "--reproducible", "--quiet", "-R", "0:0"]);
+    command.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(names.join("\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// The early segment that carries microcode.
+pub fn microcode() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("kernel/x86/microcode")).unwrap();
+    fs::write(dir.path().join("kernel/x86/microcode/GenuineIntel.bin"), vec![7; 3001]).unwrap();
+    cpio_of(dir.path())
+}
+
+/// Everything below `dir` as paths relative to it, parents first, sorted.
+pub fn all_below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut todo = vec![dir.to_path_buf()];
     while let Some(at) = todo.pop() {
         for entry in fs::read_dir(&at).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() && !path.is_symlink() {
-                todo.push(path);
-            } else {
-                found.push(path.strip_prefix(dir).unwrap().to_str().unwrap().to_string());
+                todo.push(path.clone());
             }
+            found.push(path.strip_prefix(dir).unwrap().to_str().unwrap().to_string());
         }
     }
     found.sort();
     found
+}
+
+/// The files among [`all_below`].
+pub fn files_below(dir: &Path) -> Vec<String> {
+    all_below(dir).into_iter().filter(|path| !dir.join(path).is_dir()).collect()
+}
+
+/// Files of the modules that kmod's modprobe would load for `name`, in its order, relative to the module directory.
+pub fn modprobe_depends(kernel: &KernelDeb, name: &str) -> Vec<String> {
+    let args: [&OsStr; 7] = [
+        "-d".as_ref(),
+        kernel.root.as_os_str(),
+        "-S".as_ref(),
+        kernel.kver.as_ref(),
+        "-C".as_ref(),
+        "/dev/null".as_ref(),
+        "--show-depends".as_ref(),
+    ];
+    let shown = run("modprobe", args.into_iter().chain([OsStr::new(name)]));
+    let marker = format!("/lib/modules/{}/", kernel.kver);
+    shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("insmod "))
+        .filter_map(|line| line.split_once(&marker).map(|(_, path)| path.trim().to_string()))
+        .collect()
+}
+
+/// A tree as initramfs-tools lays it out, holding `modules` and what they need, `/lib` a link to `/usr/lib`.
+pub fn initramfs_tools_tree(kernel: &KernelDeb, modules: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    for dir in ["conf", "scripts/local-top", "etc/modprobe.d", "usr/lib/systemd", "usr/bin"] {
+        fs::create_dir_all(at(dir)).unwrap();
+    }
+    symlink("usr/lib", at("lib")).unwrap();
+    symlink("usr/bin", at("bin")).unwrap();
+    fs::write(at("init"), "#!/bin/sh\nexec /bin/sh\n").unwrap();
+    fs::write(at("conf/initramfs.conf"), "MODULES=list\n").unwrap();
+    fs::write(at("conf/modules"), "hv_storvsc\n").unwrap();
+    fs::write(at("usr/lib/systemd/systemd-udevd"), "stands for udev").unwrap();
+    fs::write(at("usr/bin/busybox"), vec![0x5a; 70_001]).unwrap();
+    fs::hard_link(at("usr/bin/busybox"), at("usr/bin/sh")).unwrap();
+    let dir = at(&format!("usr/lib/modules/{}", kernel.kver));
+    for module in modules {
+        for path in modprobe_depends(kernel, module) {
+            let to = dir.join(&path);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(kernel.module_dir().join(&path), to).unwrap();
+        }
+    }
+    for name in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        fs::copy(kernel.module_dir().join(name), dir.join(name)).unwrap();
+    }
+    run("depmod", ["-b".as_ref(), root.path().as_os_str(), kernel.kver.as_ref()]);
+    root
 }
