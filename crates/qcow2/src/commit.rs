@@ -157,7 +157,7 @@ impl<'i> Planner<'i> {
         self.refcounts.rebuild(&mut self.meta, references.counts)
     }
 
-    /// The L2 table for guest cluster `cluster`, as planned so far: its offset and copied flag.
+    /// The L2 table of an L1 entry, as planned so far: its offset and copied flag.
     fn l2_table(&self, l1_index: u64) -> Result<Option<(u64, bool)>, Qcow2Error> {
         let at = self.image.header.l1_offset + l1_index * 8;
         let raw = match self.l1.get(&l1_index) {
@@ -195,12 +195,13 @@ impl<'i> Planner<'i> {
         let cluster_bits = image.cluster_bits();
         let l2_bits = cluster_bits - 3;
         let (l1_index, l2_index) = (cluster >> l2_bits, cluster & ((1 << l2_bits) - 1));
-        let raw = match self.l2_table(l1_index)? {
-            Some((offset, _)) => self.meta.entry(offset + l2_index * 8)?,
-            None => 0,
+        let entry = match self.l2_table(l1_index)? {
+            Some((l2_offset, _)) => {
+                let at = l2_offset + l2_index * 8;
+                image.decode_entry(self.meta.entry(at)?, at)?
+            }
+            None => L2Entry::Unallocated,
         };
-        let at = self.l2_table(l1_index)?.map_or(0, |(offset, _)| offset + l2_index * 8);
-        let entry = image.decode_entry(raw, at)?;
         let released = match entry {
             L2Entry::Data { host, copied } | L2Entry::Zero { host: Some(host), copied } => {
                 let index = host >> cluster_bits;
@@ -309,7 +310,8 @@ impl<'i> Planner<'i> {
         let end = (start + self.image.cluster_size()).min(self.image.len());
         let mut buf = vec![0; ZERO_CHECK_BYTES.min(self.image.cluster_size()) as usize];
         let mut is_zero = true;
-        for range in pieces.iter().cloned().filter(|_| !read_all).chain(std::iter::once(start..end)) {
+        let first = if read_all { &[] } else { pieces };
+        for range in first.iter().cloned().chain(std::iter::once(start..end)) {
             let mut at = range.start;
             while at < range.end {
                 let len = (range.end - at).min(buf.len() as u64);

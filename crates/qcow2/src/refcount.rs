@@ -1,6 +1,6 @@
 //! Reference counts: reading them, and changing them in a plan.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
 use block::{HostWrite, WriteSource};
@@ -277,19 +277,7 @@ impl<'i> Refcounts<'i> {
                 return Ok(());
             }
         }
-        // Nothing that the missing block covers is counted yet, so the block finds room in its own range
-        // and counts itself: a block covers at least 64 clusters.
-        let covered = block << block_bits..(block + 1) << block_bits;
-        let mut own = None;
-        for candidate in covered {
-            if self.is_usable(candidate)? {
-                own = Some(candidate);
-                break;
-            }
-        }
-        let Some(own) = own else {
-            return Err(self.limit("length of the host file", MAX_HOST_OFFSET, MAX_HOST_OFFSET));
-        };
+        let own = self.place_for_block(meta, block << block_bits..(block + 1) << block_bits)?;
         meta.add_table(own, vec![0; self.image.cluster_size() as usize]);
         if let Some(entry) = self.table.get_mut(block as usize) {
             *entry = own << self.image.cluster_bits();
@@ -300,12 +288,33 @@ impl<'i> Refcounts<'i> {
         self.take(meta, own..own + 1)
     }
 
+    /// Where the missing refcount block for `covered` goes. Nothing that it covers is counted yet, so there
+    /// is room in its own range and it counts itself; only a dirty image can have that range full.
+    fn place_for_block(&self, meta: &Meta<'_>, covered: Range<u64>) -> Result<u64, Qcow2Error> {
+        for candidate in covered {
+            if self.is_usable(candidate)? {
+                return Ok(candidate);
+            }
+        }
+        let mut candidate = self.end();
+        while !self.is_usable(candidate)? || self.get(meta, candidate)? != 0 {
+            candidate += 1;
+        }
+        Ok(candidate)
+    }
+
+    /// One past every cluster that is known to be in use; leaked refcounts may lie behind it.
+    fn end(&self) -> u64 {
+        let claimed_end = self.claimed.as_ref().map_or(0, Counts::end);
+        let pending_end = self.pending.iter().map(|run| run.end).max().unwrap_or(0);
+        self.image.host_clusters().max(self.used_end).max(claimed_end).max(pending_end)
+    }
+
     /// Moves the refcount table to the end of the image, large enough for `block`.
     fn grow_table(&mut self, meta: &mut Meta<'_>, block: u64, index: u64) -> Result<(), Qcow2Error> {
         let cluster_bits = self.image.cluster_bits();
         let block_bits = self.image.refcount_block_bits();
-        let claimed_end = self.claimed.as_ref().map_or(0, Counts::end);
-        let mut start = self.image.host_clusters().max(self.used_end).max(claimed_end).max(index + 1);
+        let mut start = self.end().max(index + 1);
         let old_table =
             self.table_offset >> cluster_bits..(self.table_offset >> cluster_bits) + self.table_clusters;
         // Half as much again, so that an image that grows step by step does not move its table each time;
@@ -356,8 +365,7 @@ impl<'i> Refcounts<'i> {
         let block_bits = self.image.refcount_block_bits();
         let order = self.image.header.refcount_order;
         let per_sector = 1u64 << self.image.refcount_sector_bits();
-        let wanted: BTreeSet<u64> =
-            counts.indexes().filter(|index| self.block_of(*index).is_none()).collect();
+        let had_block: Vec<bool> = self.table.iter().map(|entry| *entry != 0).collect();
         for block in 0..self.table.len() as u64 {
             let mut index = block << block_bits;
             let end = (block + 1) << block_bits;
@@ -374,11 +382,13 @@ impl<'i> Refcounts<'i> {
             }
         }
         self.claimed = Some(counts);
-        for index in wanted {
-            let right = self.claimed.as_ref().map_or(0, |claimed| claimed.get(index));
-            if right > 0 {
+        let mut next = 0;
+        while let Some((index, right)) = self.claimed.as_ref().and_then(|claimed| claimed.first_from(next)) {
+            let block = (index >> block_bits) as usize;
+            if !had_block.get(block).copied().unwrap_or(false) {
                 self.set(meta, index, right)?;
             }
+            next = index + 1;
         }
         self.claimed = None;
         for run in std::mem::take(&mut self.retired) {

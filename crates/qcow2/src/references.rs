@@ -56,6 +56,22 @@ impl Counts {
         })
     }
 
+    /// The first cluster from `index` on with references, and their number.
+    pub fn first_from(&self, index: u64) -> Option<(u64, u64)> {
+        let mut skip = (index % CHUNK) as usize;
+        for (chunk, slots) in self.chunks.range(index / CHUNK..) {
+            if *chunk != index / CHUNK {
+                skip = 0;
+            }
+            let found = slots.get(skip..).and_then(|slots| slots.iter().position(|slot| *slot != 0));
+            if let Some(found) = found {
+                let index = chunk * CHUNK + (skip + found) as u64;
+                return Some((index, self.get(index)));
+            }
+        }
+        None
+    }
+
     /// One past the last cluster with references.
     pub fn end(&self) -> u64 {
         self.chunks.iter().next_back().map_or(0, |(chunk, slots)| {
@@ -219,5 +235,7 @@ mod tests {
         assert_eq!((counts.get(5), counts.get(6), counts.get(9000)), (65_545, 0, 1));
         assert_eq!(counts.indexes().collect::<Vec<_>>(), [5, 9000]);
         assert_eq!(counts.end(), 9001);
+        let walk = [0, 5, 6, 9000, 9001].map(|index| counts.first_from(index));
+        assert_eq!(walk, [Some((5, 65_545)), Some((5, 65_545)), Some((9000, 1)), Some((9000, 1)), None]);
     }
 }
