@@ -82,21 +82,20 @@ impl Ext4 {
     pub(crate) fn load(device: Device) -> Result<Self> {
         let superblock = Superblock::read(device.reader())?;
         let (descriptors, sound) = superblock.read_descriptors(device.reader())?;
-        let allocator = Allocator::new(&superblock);
         Ok(Self {
             device,
             superblock,
             descriptors,
             sound,
             pending: BTreeMap::new(),
-            allocator,
+            allocator: Allocator::new(),
             now: Timestamp::default(),
         })
     }
 
     /// Opens for writing without looking at journal and orphans: for processing these.
     pub(crate) fn load_writable(dev: Arc<dyn WriteAt>) -> Result<Self> {
-        let fs = Self::load(Device::Write(dev))?;
+        let mut fs = Self::load(Device::Write(dev))?;
         fs.superblock.features().require_writable()?;
         if fs.superblock.journal_device() != 0 {
             return Err(unsupported("ext4.feature.unsupported", "an external journal", " for writing"));
@@ -105,6 +104,8 @@ impl Ext4 {
             fs.superblock.check_descriptor(group as u32, &fs.descriptors[group])?;
         }
         fs.require_no_other_user()?;
+        // The kernel leaves the totals stale and sums the descriptors up when it mounts.
+        fs.settle_totals();
         Ok(fs)
     }
 

@@ -203,7 +203,7 @@ impl Superblock {
         })
     }
 
-    fn descriptors_per_block(&self) -> u32 {
+    pub(crate) fn descriptors_per_block(&self) -> u32 {
         self.block_size() / u32::from(self.descriptor_size())
     }
 

@@ -189,7 +189,8 @@ impl Filesystem for Ext4 {
 
     fn writable(&mut self) -> Result<&mut dyn WritableFilesystem> {
         match self.device {
-            Device::Write(_) | Device::Read(_) => Err(VfsError::ReadOnly {
+            Device::Write(_) => Ok(self),
+            Device::Read(_) => Err(VfsError::ReadOnly {
                 filesystem: self.superblock.name(),
                 reason: "it was opened without the writing side".into(),
             }),

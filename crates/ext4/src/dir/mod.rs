@@ -1,8 +1,10 @@
 //! Directories (the kernel's `Documentation/filesystems/ext4/directory.rst`).
 
 pub(crate) mod block;
+pub(crate) mod edit;
 pub(crate) mod hash;
 pub(crate) mod htree;
+mod htree_edit;
 
 use vfs::{FileKind, VfsError};
 

@@ -117,7 +117,7 @@ impl Ext4 {
             if len == 0
                 || logical + len > MAX_LOGICAL
                 || physical <= u64::from(self.superblock.first_data_block())
-                || physical + len > self.superblock.blocks()
+                || physical + len > self.block_limit()
             {
                 return Err(bad(format!(
                     "entry {index}: {len} blocks at {physical} for logical block {logical} of a filesystem with {} blocks",

@@ -48,7 +48,7 @@ impl Ext4 {
     pub(crate) fn mapped_pointer(&self, inode: &Inode, raw: &[u8], slot: usize) -> Result<u64> {
         let block = u64::from(ondisk::try_le_u32(raw, slot * 4).unwrap_or(0));
         if block != 0
-            && (block <= u64::from(self.superblock.first_data_block()) || block >= self.superblock.blocks())
+            && (block <= u64::from(self.superblock.first_data_block()) || block >= self.block_limit())
         {
             return Err(corrupt(
                 "ext4.indirect.range",

@@ -1,7 +1,9 @@
 //! From a file's logical blocks to blocks of the filesystem.
 
+pub(crate) mod edit;
 pub(crate) mod extent;
 mod indirect;
+mod indirect_edit;
 
 use crate::error::Result;
 use crate::fs::Ext4;

@@ -1,6 +1,7 @@
 //! Extended attributes (the kernel's `Documentation/filesystems/ext4/attributes.rst`).
 
 pub(crate) mod acl;
+mod edit;
 pub(crate) mod name;
 
 use ondisk::{le_u16, le_u32, try_le_u32};
@@ -30,6 +31,8 @@ pub(crate) struct StoredXattr {
     pub value: Vec<u8>,
     /// Inode that holds the value; 0 when it lies beside the entries.
     pub value_inode: u32,
+    /// `e_hash` as stored; 0 for most attributes in the inode.
+    pub hash: u32,
 }
 
 impl StoredXattr {
@@ -133,7 +136,13 @@ impl Ext4 {
                 let value = area.get(value_at..value_at + len).filter(|_| value_at >= at + ENTRY_HEAD);
                 value.ok_or_else(|| bad(at, "the value lies outside"))?.to_vec()
             };
-            found.push(StoredXattr { index: head[1], name: name.to_vec(), value, value_inode });
+            found.push(StoredXattr {
+                index: head[1],
+                name: name.to_vec(),
+                value,
+                value_inode,
+                hash: le_u32(head, 12),
+            });
             at += (ENTRY_HEAD + name_len + 3) & !3;
         }
         Ok(found)
