@@ -1,9 +1,20 @@
 //! Positional I/O, windows, the overlay, the change set and the transaction.
 //!
+//! ```text
+//!  ImageFile ── Overlay ──writes──> dirty ──seal()──> ChangeSet ──driver──> HostPlan ──commit_in_place()──> committed
+//!                  └────drop──────────┴──────drop─────────┴────────drop───────┴──> discarded, image untouched
+//! ```
+//!
 //! Everything below a filesystem speaks [`ReadAt`] and [`WriteAt`]: positional, `&self`, shareable
-//! between threads, never short. Edits go into an [`Overlay`]; [`Overlay::seal`] yields a
-//! [`ChangeSet`] of the *virtual* disk, which an image driver turns into a [`HostPlan`] of
-//! *host-file* writes.
+//! between threads, never short. [`ImageFile::open`] resolves, locks and recovers an image. Edits go into an
+//! [`Overlay`]; [`Overlay::seal`] yields a [`ChangeSet`] of the *virtual* disk, which an image driver turns into a
+//! [`HostPlan`] of *host-file* writes. [`commit_in_place`] brings plans into their images by way of a journal, all of them
+//! or none; [`commit_to_new`] brings one into a copy; [`undo`] takes a commit back.
+//!
+//! Invariants (`docs/transaction.md` has the whole text; tests cite the numbers): TX-1 no source byte changes before
+//! a commit; TX-2 a read gives the newest byte; TX-3 errors stick; TX-4 change sets are sorted, disjoint, real changes;
+//! TX-5 no image byte is written before its pre-image is durable; TX-6 opening recovers; TX-7 killed at any point: old
+//! bytes or new bytes; TX-8 all images of a commit are one unit; TX-9 undo is exact or refused; TX-10 locks.
 
 mod device;
 mod error;

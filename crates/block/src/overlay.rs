@@ -16,6 +16,9 @@ pub const PAGE_BYTES: usize = 4096;
 /// Unit in which a change set tells changed from unchanged bytes.
 const SECTOR_BYTES: usize = 512;
 
+/// Most pages that are compared with the base by one read.
+const SEAL_RUN_PAGES: usize = 64;
+
 /// Where a dirty page lives.
 enum Page {
     Memory(Box<[u8; PAGE_BYTES]>),
@@ -85,24 +88,33 @@ impl Overlay {
         let mut state = self.lock()?;
         state.sealed = true;
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        let mut old = [0u8; PAGE_BYTES];
-        let mut new = [0u8; PAGE_BYTES];
-        for (index, page) in &state.pages {
-            let start = index * PAGE_BYTES as u64;
-            let page_len = (self.len - start).min(PAGE_BYTES as u64) as usize;
-            self.copy_page(&state, page, 0, &mut new[..page_len])?;
-            self.keep(self.base.read_exact_at(&mut old[..page_len], start))?;
-            let mut at = 0;
-            while at < page_len {
-                let end = (at + SECTOR_BYTES).min(page_len);
-                if new[at..end] != old[at..end] {
-                    let (from, to) = (start + at as u64, start + end as u64);
+        let mut pages = state.pages.iter().peekable();
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        while let Some((first, page)) = pages.next() {
+            // Neighbours are compared together: one read of the base for all of them.
+            let mut run = vec![page];
+            while run.len() < SEAL_RUN_PAGES
+                && let Some((_, page)) = pages.next_if(|(index, _)| **index == first + run.len() as u64)
+            {
+                run.push(page);
+            }
+            let start = first * PAGE_BYTES as u64;
+            let run_len = (self.len - start).min((run.len() * PAGE_BYTES) as u64) as usize;
+            old.resize(run_len, 0);
+            new.resize(run_len, 0);
+            self.keep(self.base.read_exact_at(&mut old, start))?;
+            for (page, target) in run.into_iter().zip(new.chunks_mut(PAGE_BYTES)) {
+                self.copy_page(&state, page, 0, target)?;
+            }
+            for (number, (new, old)) in new.chunks(SECTOR_BYTES).zip(old.chunks(SECTOR_BYTES)).enumerate() {
+                if new != old {
+                    let from = start + (number * SECTOR_BYTES) as u64;
+                    let to = from + new.len() as u64;
                     match ranges.last_mut() {
                         Some(last) if last.end == from => last.end = to,
                         _ => ranges.push(from..to),
                     }
                 }
-                at = end;
             }
         }
         drop(state);
@@ -368,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_byte_wins_and_base_stays_under_every_cap() {
+    fn tx1_tx2_tx4_newest_byte_wins_and_base_stays_under_every_cap() {
         for cap in [1, 3 * PAGE_BYTES as u64, 1 << 30] {
             let base: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
             let device = Arc::new(MemoryDevice::new(base.clone()));
@@ -388,6 +400,7 @@ mod tests {
             assert!(got == model, "cap {cap}");
             assert_eq!(device.to_vec(), base);
             let changes = overlay.seal().unwrap();
+            assert!(changes.ranges().windows(2).all(|pair| pair[0].end < pair[1].start));
             let mut rebuilt = base.clone();
             for range in changes.ranges() {
                 let (start, end) = (range.start as usize, range.end as usize);
@@ -398,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn rewriting_the_same_bytes_changes_nothing() {
+    fn tx4_rewriting_the_same_bytes_changes_nothing() {
         let overlay = overlay(vec![7; 10_000], 1 << 20);
         overlay.write_all_at(&[7; 5000], 100).unwrap();
         assert!(overlay.seal().unwrap().is_empty());

@@ -187,6 +187,30 @@ fn committed(paths: &'static [&'static str], keep_undo: Option<&str>) -> (CrashH
 }
 
 #[test]
+fn tx5_no_image_byte_is_written_before_the_journal_is_durable() {
+    let (host, _) = committed(&THREE, None);
+    let is_image = |inode: u64| inode <= THREE.len() as u64;
+    let log = host.log();
+    let first = log.iter().position(|operation| match operation {
+        Operation::Write { inode, .. } | Operation::SetLen { inode, .. } => is_image(*inode),
+        _ => false,
+    });
+    let before = &log[..first.expect("images are written")];
+    let mut open_files = std::collections::BTreeSet::new();
+    let mut open_dirs = std::collections::BTreeSet::new();
+    for operation in before {
+        match operation {
+            Operation::Create { path, .. } => open_dirs.insert(path.parent().unwrap().to_owned()),
+            Operation::Write { inode, .. } => open_files.insert(*inode),
+            Operation::Sync { inode } => open_files.remove(inode),
+            Operation::SyncDir { dir } => open_dirs.remove(dir),
+            _ => false,
+        };
+    }
+    assert!(before.len() > 10 && open_files.is_empty() && open_dirs.is_empty(), "{before:?}");
+}
+
+#[test]
 fn tx7_raw_image() {
     let (host, expected) = committed(&ONE, None);
     sweep(&host, &ONE, &expected, Side::New, |_, _, _| {});

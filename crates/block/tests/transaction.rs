@@ -227,6 +227,27 @@ fn an_error_of_the_source_leaves_the_image_untouched() {
 }
 
 #[test]
+fn tx5_new_content_is_read_before_the_image_changes() {
+    let lab = Lab::new();
+    let image = open(&lab.image(), Access::Write).unwrap();
+    // Two halves change places: each is the source of the other.
+    let half = LEN / 2;
+    let swap = |host_offset, guest_offset| HostWrite {
+        host_offset,
+        source: WriteSource::Virtual { guest_offset, len: half },
+    };
+    let plan = HostPlan {
+        writes: vec![swap(0, half), swap(half, 0)],
+        old_len: LEN,
+        new_len: LEN,
+        virtual_disk: image.reader(),
+    };
+    commit_in_place(vec![CommitUnit { image, plan }], &CommitOptions::default(), &Silent).unwrap();
+    let (old, new) = (old_bytes(), std::fs::read(lab.image()).unwrap());
+    assert!(new[..half as usize] == old[half as usize..] && new[half as usize..] == old[..half as usize]);
+}
+
+#[test]
 fn readers_of_a_committed_image_fail_and_the_lock_is_free() {
     let lab = Lab::new();
     let image = open(&lab.image(), Access::Write).unwrap();
