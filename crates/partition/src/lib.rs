@@ -107,6 +107,8 @@ pub struct Partition {
     pub is_active: bool,
     /// False when it ends behind the disk: then nothing in it is read.
     pub fits_disk: bool,
+    /// True when it shares sectors with another one (an extended partition and its logical ones aside).
+    pub overlaps: bool,
 }
 
 /// Everything found.

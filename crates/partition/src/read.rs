@@ -152,6 +152,7 @@ fn read_gpt(disk: &dyn ReadAt, mbr: &Mbr, table: &mut PartitionTable) -> Result<
                 name: (!name.is_empty()).then_some(name),
                 is_active: entry.attributes & ATTRIBUTE_LEGACY_BOOT != 0,
                 fits_disk: false,
+                overlaps: false,
             },
         ));
     }
@@ -173,6 +174,7 @@ fn read_mbr(disk: &dyn ReadAt, mbr: &Mbr, table: &mut PartitionTable) -> Result<
         name: None,
         is_active: entry.boot_indicator == 0x80,
         fits_disk: false,
+        overlaps: false,
     };
     let mut ebrs: Vec<Ebr> = Vec::new();
     let mut next_logical = FIRST_LOGICAL;

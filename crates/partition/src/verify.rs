@@ -1,6 +1,6 @@
 //! What a readable table still has wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::gpt::{Gpt, GptCopyKind};
 use crate::mbr::{Mbr, TYPE_GPT_PROTECTIVE};
@@ -54,9 +54,11 @@ pub(crate) fn partitions(table: &mut PartitionTable) {
         .collect();
     sorted.sort_by_key(|partition| (partition.start_lba, partition.number));
     let mut furthest: Option<&Partition> = None;
+    let mut overlapping = BTreeSet::new();
     for partition in sorted {
         let end = |partition: &Partition| partition.start_lba.saturating_add(partition.len_sectors);
         if let Some(before) = furthest.filter(|before| end(before) > partition.start_lba) {
+            overlapping.extend([before.number, partition.number]);
             findings.push(Finding::new(
                 "partition.overlap",
                 format!(
@@ -68,6 +70,10 @@ pub(crate) fn partitions(table: &mut PartitionTable) {
         if furthest.is_none_or(|before| end(before) < end(partition)) {
             furthest = Some(partition);
         }
+    }
+    for partition in &mut table.partitions {
+        partition.overlaps =
+            partition.role != PartitionRole::Extended && overlapping.contains(&partition.number);
     }
     for logical in table.partitions.iter().filter(|partition| partition.role == PartitionRole::Logical) {
         let end = logical.start_lba.saturating_add(logical.len_sectors);

@@ -83,6 +83,7 @@ fn overlap_and_out_of_range() {
     assert!(table.findings[1].detail.contains("1 and 2"));
     assert_eq!(numbers(&table), [1, 2, 3]);
     assert!(!table.partition(3).unwrap().fits_disk);
+    assert_eq!(table.partitions.iter().map(|one| one.overlaps).collect::<Vec<_>>(), [true, true, false]);
 }
 
 #[test]

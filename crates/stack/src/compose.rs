@@ -143,9 +143,8 @@ pub(crate) fn find_root(
             best = named;
         }
     }
-    match (&best[..], first_error) {
-        ([], Some(error)) => return Err(error),
-        _ => {}
+    if let ([], Some(error)) = (&best[..], first_error) {
+        return Err(error);
     }
     match &best[..] {
         [(index, _)] => Ok(*index),

@@ -104,13 +104,10 @@ impl Disk {
 
     fn prepare(&self, index: usize) -> Result<ExtVolume, StackError> {
         let failed = |source| StackError::Filesystem { volume: self.name(index), source };
-        let Some(Some(volume)) = self.volumes.open.get(index) else {
-            return Err(failed(vfs::VfsError::Corrupt {
-                layer: "partition",
-                code: "partition.out-of-range",
-                structure: self.name(index),
-                detail: "does not lie on the disk".into(),
-            }));
+        let volume = match self.volumes.open.get(index) {
+            Some(Ok(volume)) => volume,
+            Some(Err(misplaced)) => return Err(misplaced.error(self.name(index))),
+            None => return Err(failed(vfs::VfsError::NotFound { path: self.name(index) })),
         };
         ExtVolume::prepare(&volume.device, self.options.memory_cap / 4, &self.options.spill_dir)
             .map_err(failed)
@@ -127,6 +124,9 @@ impl Disk {
         index: usize,
         writable: bool,
     ) -> Result<Option<Box<dyn Filesystem>>, StackError> {
+        if let Some(Err(misplaced)) = self.volumes.open.get(index) {
+            return Err(misplaced.error(self.name(index)));
+        }
         if !self.is_ext(index) {
             return Ok(None);
         }

@@ -31,6 +31,16 @@ pub enum StackError {
         /// The cause.
         source: VfsError,
     },
+    /// A volume whose place on the disk makes no sense.
+    #[error("{volume}: {reason} and is not read")]
+    Volume {
+        /// How reports name the volume.
+        volume: String,
+        /// Stable code: `partition.overlap`, `partition.out-of-range`.
+        code: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// An image format that is known by name only.
     #[error("{}: {format} is not supported", path.display())]
     Format {
@@ -102,6 +112,7 @@ impl Diagnose for StackError {
             StackError::Qcow2(below) => below.code(),
             StackError::Partition(below) => below.code(),
             StackError::Filesystem { source, .. } => source.code(),
+            StackError::Volume { code, .. } => code,
             StackError::Format { .. } => "image.format.unsupported",
             StackError::RootUnsupported { .. } => "guest.root.unsupported",
             StackError::RootNotFound => "guest.root.not-found",
@@ -123,6 +134,7 @@ impl Diagnose for StackError {
             StackError::Format { .. } | StackError::RootUnsupported { .. } | StackError::RootNotFound => {
                 Class::Unsupported
             }
+            StackError::Volume { .. } => Class::Damaged,
             StackError::RootAmbiguous { .. } => Class::Usage,
             StackError::RootChoice { class, .. } => *class,
             StackError::Verification { class, .. } => *class,

@@ -181,7 +181,7 @@ impl Image {
     pub fn filesystems(&self) -> Vec<VolumeDevice> {
         let volumes = self.disk.volumes.open.iter().enumerate();
         volumes
-            .filter_map(|(index, volume)| Some((index, volume.as_ref()?)))
+            .filter_map(|(index, volume)| Some((index, volume.as_ref().ok()?)))
             .map(|(index, volume)| VolumeDevice {
                 name: volume.name.clone(),
                 index,

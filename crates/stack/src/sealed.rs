@@ -66,7 +66,7 @@ impl SealedImage {
             .enumerate()
             .filter(|(index, volume)| {
                 is_ext(volume.content.as_deref())
-                    && matches!(image.disk.volumes.open.get(*index), Some(Some(_)))
+                    && matches!(image.disk.volumes.open.get(*index), Some(Ok(_)))
             })
             .map(|(index, volume)| (image.disk.name(index), volume.start..volume.start + volume.len))
             .collect();

@@ -9,7 +9,10 @@ use vfs::{DeviceTable, FirmwareFacts, TableKind, Volume};
 use crate::StackError;
 use crate::content::{self, Content};
 
-/// A volume that can be read: it lies on the disk.
+/// Volumes of a disk at most: the kernel's limit (`DISK_MAX_PARTS`).
+const MAX_VOLUMES: usize = 256;
+
+/// A volume that can be read: it lies on the disk, apart from all others.
 pub(crate) struct OpenVolume {
     /// How reports name it.
     pub name: String,
@@ -19,11 +22,28 @@ pub(crate) struct OpenVolume {
     pub contents: Vec<Content>,
 }
 
+/// Why a volume is not read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Misplaced {
+    OutOfRange,
+    Overlap,
+}
+
+impl Misplaced {
+    /// As an error of the volume with this name.
+    pub fn error(self, volume: String) -> StackError {
+        let (code, reason) = match self {
+            Misplaced::OutOfRange => ("partition.out-of-range", "does not lie on the disk"),
+            Misplaced::Overlap => ("partition.overlap", "overlaps another partition"),
+        };
+        StackError::Volume { volume, code, reason }
+    }
+}
+
 /// All volumes of a disk. `table.volumes` and `open` have the same indexes.
 pub(crate) struct Volumes {
     pub table: DeviceTable,
-    /// `None` for a partition that reaches behind the disk.
-    pub open: Vec<Option<OpenVolume>>,
+    pub open: Vec<Result<OpenVolume, Misplaced>>,
     /// What should be known.
     pub notes: Vec<String>,
 }
@@ -63,22 +83,22 @@ pub(crate) fn find(disk: &Arc<dyn WriteAt>, partitions: &PartitionTable) -> Resu
             type_code: None,
         };
         let device = Window::new(Arc::clone(disk), 0, disk.len(), "whole disk")?;
-        volumes.add(volume, Some((device, contents)), "whole disk".into());
+        volumes.add(volume, Ok((device, contents)), "whole disk".into());
     }
-    for partition in
-        partitions.partitions.iter().filter(|partition| partition.role != PartitionRole::Extended)
-    {
+    let data = partitions.partitions.iter().filter(|partition| partition.role != PartitionRole::Extended);
+    if data.clone().count() > MAX_VOLUMES {
+        volumes.notes.push(format!("more than {MAX_VOLUMES} partitions; the rest is ignored"));
+    }
+    for partition in data.take(MAX_VOLUMES) {
         let name = format!("partition {}", partition.number);
-        let found = match partition.fits_disk {
-            true => {
+        let found = match (partition.fits_disk, partition.overlaps) {
+            (true, false) => {
                 let device = Window::new(Arc::clone(disk), partition.start, partition.len, name.clone())?;
                 let contents = content::probe(&device)?;
-                Some((device, contents))
+                Ok((device, contents))
             }
-            false => {
-                volumes.notes.push(format!("{name}: does not lie on the disk and is not read"));
-                None
-            }
+            (true, true) => Err(Misplaced::Overlap),
+            (false, _) => Err(Misplaced::OutOfRange),
         };
         volumes.add(volume_of(partition), found, name);
     }
@@ -88,14 +108,17 @@ pub(crate) fn find(disk: &Arc<dyn WriteAt>, partitions: &PartitionTable) -> Resu
 type Found = (Window<Arc<dyn WriteAt>>, Vec<Content>);
 
 impl Volumes {
-    fn add(&mut self, mut volume: Volume, found: Option<Found>, name: String) {
-        if let Some(content) = found.as_ref().and_then(|(_, contents)| contents.first()) {
+    fn add(&mut self, mut volume: Volume, found: Result<Found, Misplaced>, name: String) {
+        if let Err(misplaced) = &found {
+            self.notes.push(misplaced.error(name.clone()).to_string());
+        }
+        if let Some(content) = found.as_ref().ok().and_then(|(_, contents)| contents.first()) {
             volume.content = Some(content.kind.to_owned());
             volume.uuid.clone_from(&content.uuid);
             volume.label.clone_from(&content.label);
         }
-        if let Some((_, [first, others @ ..])) =
-            found.as_ref().map(|(device, contents)| (device, &contents[..]))
+        if let Ok((_, contents)) = &found
+            && let [first, others @ ..] = &contents[..]
             && !others.is_empty()
         {
             let others: Vec<&str> = others.iter().map(|content| content.kind).collect();

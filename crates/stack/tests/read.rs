@@ -247,6 +247,27 @@ fn damage_in_one_filesystem_does_not_hide_the_guest() {
 }
 
 #[test]
+fn overlapping_partitions_are_not_read() {
+    let lab = Lab::new();
+    let path = usual_guest(&lab);
+    // Partition 1 of an MBR disk with the same places, grown into the root.
+    let bytes = fs::read(&path).unwrap();
+    let script = "label: dos\nunit: sectors\n1: start=2048, size=16384\n2: start=18432, size=49152\n";
+    let mbr = lab.disk("mbr", GUEST_LEN, script, &[]);
+    let mut mixed = bytes.clone();
+    mixed[..512].copy_from_slice(&fs::read(&mbr).unwrap()[..512]);
+    let path = lab.path("overlapping");
+    fs::write(&path, &mixed).unwrap();
+    assert!(open(&path).open_tree(false).is_ok());
+    mixed[446 + 12..446 + 16].copy_from_slice(&20_000u32.to_le_bytes());
+    fs::write(&path, &mixed).unwrap();
+    let mut image = open(&path);
+    let error = image.open_tree(false).err().unwrap();
+    assert_eq!((error.code(), error.class()), ("partition.overlap", Class::Damaged));
+    assert_eq!(image.notes()[0], "partition 1: overlaps another partition and is not read");
+}
+
+#[test]
 fn backing_files_need_permission() {
     let lab = Lab::new();
     let raw = usual_guest(&lab);

@@ -185,7 +185,7 @@ pub fn usual_guest(lab: &Lab) -> PathBuf {
         ("/sbin/init", "-> /lib/systemd/systemd"),
         ("/boot/hidden", "under the mount\n"),
     ];
-    let disk = lab.disk(
+    lab.disk(
         "guest.raw",
         GUEST_LEN,
         script,
@@ -204,6 +204,5 @@ pub fn usual_guest(lab: &Lab) -> PathBuf {
             },
             Fs { start: 33 * MIB, len: 4 * MIB, mkfs: "mkswap -q -L swap0", files: &[] },
         ],
-    );
-    disk
+    )
 }
