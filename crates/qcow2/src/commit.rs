@@ -409,3 +409,23 @@ fn check_disjoint(image: &Qcow2, writes: &[HostWrite]) -> Result<(), Qcow2Error>
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_at_clusters_and_gathered_by_cluster() {
+        let ranges = [10..20, 30..600, 700..701, 1024..2100];
+        let clusters: Vec<(u64, String)> =
+            by_cluster(&ranges, 9).map(|(cluster, pieces)| (cluster, format!("{pieces:?}"))).collect();
+        let expected = [
+            (0, "[10..20, 30..512]"),
+            (1, "[512..600, 700..701]"),
+            (2, "[1024..1536]"),
+            (3, "[1536..2048]"),
+            (4, "[2048..2100]"),
+        ];
+        assert_eq!(clusters, expected.map(|(cluster, pieces)| (cluster, pieces.to_owned())));
+    }
+}

@@ -35,3 +35,39 @@ pub(crate) fn inflate(compression: Compression, payload: &[u8], cluster: &mut [u
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_the_stream_is_ignored_and_a_short_stream_is_an_error() {
+        let content: Vec<u8> = (0..4096u32).map(|n| (n * n / 7) as u8).collect();
+        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        deflate.write_all(&content).unwrap();
+        let deflated = deflate.finish().unwrap();
+        let zstd = zstd::encode_all(&content[..], 3).unwrap();
+        for (compression, stream) in [(Compression::Zlib, deflated), (Compression::Zstd, zstd)] {
+            let mut payload = stream.clone();
+            payload.extend([0xee; 300]);
+            let mut cluster = vec![0; content.len()];
+            inflate(compression, &payload, &mut cluster).unwrap();
+            assert_eq!(cluster, content);
+            assert!(inflate(compression, &stream[..stream.len() / 2], &mut cluster).is_err());
+            assert!(inflate(compression, &stream, &mut vec![0; content.len() + 1]).is_err());
+            assert!(inflate(compression, &[0xff; 40], &mut cluster).is_err());
+            assert!(inflate(compression, &[], &mut cluster).is_err());
+        }
+    }
+
+    #[test]
+    fn several_zstd_frames_make_one_cluster() {
+        let mut payload = zstd::encode_all(&[1u8; 1000][..], 3).unwrap();
+        payload.extend(zstd::encode_all(&[2u8; 1048][..], 3).unwrap());
+        let mut cluster = vec![0; 2048];
+        inflate(Compression::Zstd, &payload, &mut cluster).unwrap();
+        assert_eq!((cluster[999], cluster[1000], cluster[2047]), (1, 2, 2));
+    }
+}
