@@ -167,6 +167,7 @@ pub fn initramfs_tools_tree(kernel: &KernelDeb, modules: &[&str]) -> tempfile::T
     fs::write(at("usr/bin/busybox"), vec![0x5a; 70_001]).unwrap();
     fs::hard_link(at("usr/bin/busybox"), at("usr/bin/sh")).unwrap();
     let dir = at(&format!("usr/lib/modules/{}", kernel.kver));
+    fs::create_dir_all(&dir).unwrap();
     for module in modules {
         for path in modprobe_depends(kernel, module) {
             let to = dir.join(&path);
