@@ -78,6 +78,7 @@ pub struct DirFs {
     now: Timestamp,
     total_bytes: u64,
     is_writable: bool,
+    uuid: String,
 }
 
 impl Default for DirFs {
@@ -95,6 +96,7 @@ impl DirFs {
             now: Timestamp { seconds: 1_700_000_000, nanoseconds: 0 },
             total_bytes: 1 << 30,
             is_writable: true,
+            uuid: "00000000-0000-4000-8000-00000000d1f5".into(),
         };
         let root = filesystem.add_node(Content::Directory(BTreeMap::new()), 0o755, 0, 0);
         filesystem.node_mut(root).expect("the root is there").links = 2;
@@ -179,6 +181,12 @@ impl DirFs {
     /// Leaves `free_bytes` of room.
     pub fn limit_free_bytes(&mut self, free_bytes: u64) -> &mut Self {
         self.total_bytes = self.used_bytes() + free_bytes / BLOCK_SIZE * BLOCK_SIZE;
+        self
+    }
+
+    /// Gives the filesystem this UUID.
+    pub fn set_uuid(&mut self, uuid: &str) -> &mut Self {
+        self.uuid = uuid.to_owned();
         self
     }
 
@@ -471,7 +479,7 @@ impl Filesystem for DirFs {
     fn info(&self) -> FilesystemInfo {
         FilesystemInfo {
             kind: "ext4",
-            uuid: Some("00000000-0000-4000-8000-00000000d1f5".into()),
+            uuid: Some(self.uuid.clone()),
             label: None,
             block_size: BLOCK_SIZE as u32,
             features: Vec::new(),
