@@ -131,6 +131,35 @@ fn a_dirty_image_without_any_refcount_gets_all_of_them_back() {
 }
 
 #[test]
+fn a_dirty_image_gets_its_copied_flags_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = Spec { lazy: true, ..PLAIN };
+    let path = create(dir.path(), "image.qcow2", &spec.options(), "1G");
+    run(
+        "qemu-io",
+        &["-t", "unsafe", "-f", "qcow2", "-c", "write -P 5 0 1M", "-c", "write -P 6 600M 1M", text(&path)],
+    );
+    let bytes = std::fs::read(&path).unwrap();
+    let field = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let l1 = field(40);
+    let l2 = field(l1 + 8) & 0x00ff_ffff_ffff_fe00;
+    let first = (600 << 20) / 65_536 % 8192 * 8;
+    // The flags of a table and of a cluster are lost; the edit touches neither of them.
+    for at in [l1, l2 + first] {
+        assert_eq!(bytes[at], 0x80);
+        patch(&path, at, &[0]);
+    }
+    patch(&path, 79, &[1]);
+    let image = Arc::new(open(&path));
+    let overlay = Arc::new(Overlay::new(Arc::clone(&image) as Arc<_>, MIB, std::env::temp_dir()));
+    overlay.write_all_at(b"elsewhere", 900 * MIB).unwrap();
+    apply(&image.plan_commit(&overlay.seal().unwrap()).unwrap(), &path);
+    assert_eq!(check_like_qemu(&path, "copied flags"), (0, 0));
+    let after = std::fs::read(&path).unwrap();
+    assert_eq!((after[l1], after[l2 + first]), (0x80, 0x80));
+}
+
+#[test]
 fn the_refcount_table_grows_and_moves() {
     for (refcount_bits, snapshots) in [(64, 1), (32, 0), (1, 0)] {
         let dir = tempfile::tempdir().unwrap();
