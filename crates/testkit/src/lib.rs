@@ -8,6 +8,7 @@ pub mod e2fs;
 pub mod error;
 pub mod fault;
 pub mod kernel_deb;
+pub mod licences;
 pub mod qemu;
 mod qmp;
 pub mod recipe;

@@ -335,6 +335,15 @@ impl Boot<'_> {
     }
 }
 
+/// A shell script as the content of a CD or disk: newlines up to a whole number of sectors.
+pub fn script_disk(script: &str, folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("script.img");
+    let mut content = script.as_bytes().to_vec();
+    content.resize(content.len().next_multiple_of(32 * 1024), b'\n');
+    fs::write(&path, content).map_err(at(&path))?;
+    Ok(path)
+}
+
 fn image_format(image: &Path) -> Result<&'static str> {
     let mut magic = [0; 4];
     let mut file = fs::File::open(image).map_err(at(image))?;

@@ -10,6 +10,7 @@ use coldfit_testkit::cache::Cache;
 use coldfit_testkit::error::{LabError, Result};
 use coldfit_testkit::qemu::{Boot, Bus};
 use coldfit_testkit::recipe::Image;
+use coldfit_testkit::tool;
 
 /// Builds the test images and boots images in QEMU.
 #[derive(Parser)]
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long)]
         log: bool,
     },
+    /// Checks the licences of all dependencies against deny.toml; run it at the top of the tree.
+    Licences,
 }
 
 fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Build { image, proofs } => build(&image, proofs),
         Command::Boot { image, bus, timeout, log } => boot(&image, bus, timeout, log),
+        Command::Licences => licences(),
     }
 }
 
@@ -111,4 +115,15 @@ fn boot(image: &std::path::Path, bus: Bus, timeout: u64, log: bool) -> Result<Ex
             Ok(ExitCode::from(1))
         }
     }
+}
+
+fn licences() -> Result<ExitCode> {
+    let deny = std::fs::read_to_string("deny.toml")
+        .map_err(|source| LabError::Io { path: "deny.toml".into(), source })?;
+    let metadata = tool::run("cargo", ["metadata", "--format-version", "1", "--locked"])?;
+    let violations = coldfit_testkit::licences::violations(&deny, &metadata)?;
+    for violation in &violations {
+        println!("not allowed by deny.toml: {violation}");
+    }
+    Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -10,7 +10,7 @@ use super::proof::Proofs;
 use super::{Built, Image, Place, Progress};
 use crate::cache::{Cache, RecipeDigest};
 use crate::error::{LabError, Result, at};
-use crate::qemu::{Boot, Bus, DirectKernel};
+use crate::qemu::{Boot, Bus, DirectKernel, script_disk};
 use crate::tool;
 
 const DISK_MIB: u64 = 2048;
@@ -26,7 +26,7 @@ const CUSTOMISE_MBR: &str = include_str!("../../assets/customise-mbr.sh");
 const CUSTOMISE_GPT: &str = include_str!("../../assets/customise-gpt.sh");
 const SWITCH_OFF: &str = include_str!("../../assets/customise-dirty.sh");
 
-/// Free blocks of 1 KiB… that stay in a full `/boot`: too few for any appended segment with modules.
+/// Bytes that stay free in a full `/boot`: too few for any segment with modules.
 const LEFT_FREE_FOR_REWRITE: u64 = 64 * 1024;
 const LEFT_FREE_FOR_NOTHING: u64 = 0;
 
@@ -93,7 +93,7 @@ impl Recipe<'_> {
             format!("root=/dev/sda{root} ro console=ttyS0 panic=-1 init=/bin/sh mitigations=off -- /dev/sr0");
         let boot = Boot::new(disk.path(), Bus::Ahci)
             .kernel(DirectKernel { kernel: base.kernel(), initramfs: base.initramfs(), arguments })
-            .cd(script_image(&script, scratch.path())?)
+            .cd(script_disk(&script, scratch.path())?)
             .writable()
             .until_power_off();
         let marker = "COLDFIT-CUSTOMISED";
@@ -182,7 +182,7 @@ impl Recipe<'_> {
         let marker = "COLDFIT-SWITCH-OFF";
         let outcome = Boot::new(disk.path(), Bus::Ahci)
             .kernel(DirectKernel { kernel: base.kernel(), initramfs: base.initramfs(), arguments })
-            .cd(script_image(SWITCH_OFF, scratch.path())?)
+            .cd(script_disk(SWITCH_OFF, scratch.path())?)
             .writable()
             .marker(marker)
             .run(self.cache)?;
@@ -216,15 +216,6 @@ impl Recipe<'_> {
         proofs.compressed(&file, &parent.path)?;
         place.keep(self.image, &file, proofs.proved())
     }
-}
-
-/// The script as the content of a CD: newlines up to a whole number of CD sectors.
-fn script_image(script: &str, scratch: &Path) -> Result<PathBuf> {
-    let path = scratch.join("script.img");
-    let mut content = script.as_bytes().to_vec();
-    content.resize(content.len().next_multiple_of(32 * 1024), b'\n');
-    fs::write(&path, content).map_err(at(&path))?;
-    Ok(path)
 }
 
 /// One compressed archive, stored again by another compressor.

@@ -142,8 +142,7 @@ impl Proofs {
             boot.extract(&format!("{folder}/initrd.img-{version}"), &file)?;
             let modules = module_files(&file)?;
             let inside = |name: &&str| modules.contains(*name);
-            let narrow =
-                OLD_CONTROLLER.iter().all(inside) && !NEW_CONTROLLERS.iter().any(|name| inside(&name));
+            let narrow = OLD_CONTROLLER.iter().all(inside) && !NEW_CONTROLLERS.iter().any(inside);
             let claim = format!(
                 "lsinitramfs {version}: has {}, lacks {}",
                 OLD_CONTROLLER.join(" "),
