@@ -497,3 +497,41 @@ fn zeroes_need_no_cluster() {
         assert!(content_by_qemu(&path, None).iter().all(|byte| *byte == 0));
     }
 }
+
+#[test]
+fn a_reused_cluster_is_zero_past_the_end_of_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = create(dir.path(), "image.qcow2", "compat=1.1", &(MIB + 512).to_string());
+    run(
+        "qemu-io",
+        &[
+            "-t",
+            "unsafe",
+            "-f",
+            "qcow2",
+            "-c",
+            "write -c -P 1 0 64k",
+            "-c",
+            "write -P 9 64k 640k",
+            text(&path),
+        ],
+    );
+    // Frees clusters and leaves their bytes.
+    run("qemu-io", &["-t", "unsafe", "-f", "qcow2", "-d", "unmap", "-c", "discard 64k 640k", text(&path)]);
+    let image = Arc::new(open(&path));
+    let overlay = Arc::new(Overlay::new(Arc::clone(&image) as Arc<_>, MIB, std::env::temp_dir()));
+    overlay.write_all_at(b"last sector", MIB).unwrap();
+    let plan = image.plan_commit(&overlay.seal().unwrap()).unwrap();
+    // The host may have punched the discarded cluster out: it holds garbage when the plan is applied.
+    let reused = plan.writes[0].host_offset;
+    assert!(plan.new_len == plan.old_len && reused + 65_536 <= plan.old_len, "a free cluster is reused");
+    patch(&path, reused as usize, &[0xee; 65_536]);
+    apply(&plan, &path);
+    let bytes = std::fs::read(&path).unwrap();
+    let field = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let l2 = field(field(40)) & 0x00ff_ffff_ffff_fe00;
+    let last = field(l2 + 16 * 8) & 0x00ff_ffff_ffff_fe00;
+    assert!(bytes[last..].starts_with(b"last sector"));
+    assert!(bytes[last + 11..last + 65_536].iter().all(|byte| *byte == 0));
+    assert_eq!(check_like_qemu(&path, "reused"), (0, 0));
+}
