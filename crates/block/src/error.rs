@@ -159,6 +159,8 @@ impl Diagnose for BlockError {
     fn class(&self) -> Class {
         match self {
             BlockError::PastEnd { .. } => Class::Damaged,
+            BlockError::Journal { code: "transaction.journal.damaged", .. } => Class::Damaged,
+            BlockError::Journal { code: "transaction.journal.version", .. } => Class::Unsupported,
             BlockError::NotAnImageFile { .. } => Class::Unsupported,
             BlockError::Target { .. } => Class::Usage,
             BlockError::BadPlan(_) => Class::Bug,
@@ -173,6 +175,7 @@ impl Diagnose for BlockError {
             BlockError::InUse { .. } => {
                 Some("Stop the program that uses the image, or work on a copy.".into())
             }
+            BlockError::Journal { code, .. } => journal_hint(code).map(str::to_owned),
             BlockError::GateDenied { .. } => {
                 Some("Allow backing files below a directory that you trust with --allow-backing DIR.".into())
             }
@@ -186,6 +189,22 @@ impl Diagnose for BlockError {
             _ => None,
         }
     }
+}
+
+fn journal_hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "transaction.journal.damaged" => {
+            "A commit was interrupted and its journal cannot be trusted: restore the image from a copy."
+        }
+        "transaction.journal.other-image" | "transaction.journal.image-missing" => {
+            "Put the images and the journal back where they were when the commit was interrupted; if the file there is \
+             a different image that is complete, move the journal away."
+        }
+        "transaction.journal.owner" => "Look who put the journal there; if it is not yours, move it away.",
+        "transaction.undo.exists" => "Give another name, or remove the old undo file.",
+        "transaction.undo.changed" => "Undoing would mix two states: restore the image from a copy.",
+        _ => return None,
+    })
 }
 
 impl BlockError {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coldfit_block::{
-    Access, BlockError, CommitOptions, CommitUnit, Host, HostPlan, HostWrite, ImageFile, ReadAt, WriteSource,
-    commit_in_place, undo_on,
+    Access, BlockError, CommitOptions, CommitUnit, Host, HostPlan, HostWrite, ImageFile, NewImageOptions,
+    ReadAt, WriteSource, commit_in_place, commit_to_new, undo_on,
 };
 use report::{Diagnose, Silent};
 use testkit::crash::{CrashHost, Loss, Operation};
@@ -231,6 +231,25 @@ fn a_pointer_to_a_journal_that_is_over_is_forgotten() {
     assert!(host.file(POINTER).is_some());
     assert!(open(&host, OTHER, Access::Write).unwrap().recovered().is_none());
     assert!(host.file(POINTER).is_none() && images(&host) == before);
+}
+
+#[test]
+fn tx6_a_new_image_is_made_from_the_bytes_before_an_interrupted_commit() {
+    let host = interrupted();
+    let image = open(&host, MAIN, Access::Read).unwrap();
+    assert!(image.is_rolled_back_view() && image.len() == 4000);
+    let plan = HostPlan {
+        writes: vec![HostWrite { host_offset: 10, source: WriteSource::Bytes(vec![7; 10]) }],
+        old_len: 4000,
+        new_len: 4000,
+        virtual_disk: image.reader(),
+    };
+    let out = Path::new("/one/out.raw");
+    commit_to_new(&image, &plan, out, &NewImageOptions::default(), &Silent).unwrap();
+    let mut expected = vec![0x11; 4000];
+    expected[10..20].fill(7);
+    assert!(host.file("/one/out.raw").unwrap() == expected);
+    assert!(host.file(JOURNAL).is_some() && host.file(MAIN).unwrap().len() == 4500);
 }
 
 #[test]
