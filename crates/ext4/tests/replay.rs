@@ -175,3 +175,63 @@ fn every_tag_layout_and_checksum_version_of_debugfs_replays_alike() {
         }
     }
 }
+
+/// Makes a dirty image by the kernel: `work` runs on a mount whose power is then cut.
+fn dirty_by_kernel(image: &Path, mib: u64, mkfs_args: &str, options: &str, work: impl FnOnce(&Path)) {
+    mkfs(image, mib, mkfs_args);
+    let mount = KernelMount::new(image, options);
+    work(&mount.at);
+    mount.cut_power();
+}
+
+fn sync(at: &Path) {
+    run("sync", &["-f", at.to_str().unwrap()]);
+}
+
+/// Creates, grows, replaces and removes, with a commit every now and then.
+fn busy(at: &Path, rounds: u64, seed: u64) {
+    let mut random = Random::new(seed);
+    for round in 0..rounds {
+        let dir = at.join(format!("dir{}", round % 5));
+        fs::create_dir_all(&dir).unwrap();
+        for index in 0..12 {
+            let len = random.below(9000) as usize + 1;
+            let mut content = random.bytes(len);
+            if index % 4 == 0 && content.len() >= 4 {
+                content[..4].copy_from_slice(&[0xc0, 0x3b, 0x39, 0x98]);
+            }
+            fs::write(dir.join(format!("file{index}")), content).unwrap();
+        }
+        if round % 3 == 1 {
+            fs::remove_dir_all(at.join(format!("dir{}", (round + 2) % 5))).ok();
+        }
+        sync(at);
+    }
+}
+
+#[test]
+fn logs_of_the_kernel_replay_alike() {
+    if !may_mount() {
+        return;
+    }
+    let dir = scratch();
+    let image = dir.path().join("image");
+    let small = "noinit_itable,commit=100";
+    // Fast-commit logs are left out of e2fsck's judgement: it wraps them at another block.
+    for (mib, args, options, rounds, e2fsck_agrees) in [
+        (24, "-t ext4 -b 1024", small.to_owned(), 6, true),
+        (24, "-t ext4 -b 1024 -J size=1", small.to_owned(), 40, true),
+        (24, "-t ext4 -b 1024 -J size=1", format!("{small},data=journal"), 40, true),
+        (48, "-t ext4 -b 4096 -O ^metadata_csum", format!("{small},journal_checksum"), 6, true),
+        (24, "-t ext4 -b 1024 -O ^metadata_csum", format!("{small},data=writeback,journal_async_commit"), 6, true),
+        (24, "-t ext3 -b 1024 -I 128 -J size=1", format!("{small},data=journal"), 30, true),
+        (48, "-t ext4 -b 4096 -O metadata_csum_seed,orphan_file", small.to_owned(), 6, true),
+        (24, "-t ext4 -b 1024 -O ^metadata_csum,uninit_bg,^64bit", small.to_owned(), 6, true),
+        (24, "-t ext4 -b 1024 -O bigalloc", small.to_owned(), 6, true),
+    ] {
+        let context = format!("{args} / {options}");
+        dirty_by_kernel(&image, mib, args, &options, |at| busy(at, rounds, mib + rounds));
+        let report = judge_replay(&image, if args.contains("4096") { 4096 } else { 1024 }, e2fsck_agrees, &context);
+        assert!(report.transactions > 0 && report.blocks > 0, "{context}: {report:?}");
+    }
+}

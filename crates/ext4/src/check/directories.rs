@@ -17,6 +17,7 @@ const ENTRY_HEADER_BYTES: usize = 8;
 /// Bytes of the checksum at the end of a leaf.
 const TAIL_BYTES: usize = 12;
 const TAIL_TYPE: u8 = 0xde;
+const TYPE_DIRECTORY: u8 = 2;
 /// Bytes of the parent's number at the start of an inline directory.
 const INLINE_PARENT_BYTES: usize = 4;
 
@@ -110,10 +111,11 @@ impl Checker<'_> {
         let is_right = le_u32(raw, 0) == inode.number()
             && le_u16(raw, 4) == 12
             && raw[6] == 1
-            && raw[8] == b'.'
+            && raw[8..10] == *b".\0"
             && self.record_length(le_u16(raw, 16)) == raw.len() - 12
             && raw[18] == 2
-            && raw[20..22] == *b"..";
+            && raw[20..23] == *b"..\0"
+            && (!self.has_incompat(Incompat::FILETYPE) || raw[7] == TYPE_DIRECTORY && raw[19] == TYPE_DIRECTORY);
         if !is_right {
             self.directory_problem(inode, "ext4.check.directory.dots", "the htree root does not start with . and ..");
             return;
@@ -197,7 +199,10 @@ impl Checker<'_> {
                 name: &raw[at + ENTRY_HEADER_BYTES..at + needed],
             };
             match index {
-                0 | 1 if has_dots => self.check_dot(inode, &entry, index),
+                0 | 1 if has_dots => {
+                    let is_ended = raw.get(at + needed) == Some(&0);
+                    self.check_dot(inode, &entry, index, is_ended);
+                }
                 _ if entry.inode != 0 => {
                     self.check_entry(reading, &entry);
                     if let Some(range) = range {
@@ -214,10 +219,11 @@ impl Checker<'_> {
         }
     }
 
-    fn check_dot(&mut self, dir: &Inode, entry: &Named<'_>, index: usize) {
+    fn check_dot(&mut self, dir: &Inode, entry: &Named<'_>, index: usize, is_ended: bool) {
         let expected: &[u8] = if index == 0 { b"." } else { b".." };
         let is_self = index == 1 || entry.inode == dir.number();
-        if entry.name != expected || !is_self || entry.inode == 0 {
+        let is_typed = !self.has_incompat(Incompat::FILETYPE) || entry.file_type == TYPE_DIRECTORY;
+        if entry.name != expected || !is_self || entry.inode == 0 || !is_typed || !is_ended {
             self.directory_problem(
                 dir,
                 "ext4.check.directory.dots",

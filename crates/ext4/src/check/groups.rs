@@ -17,6 +17,7 @@ impl Checker<'_> {
             }
         }
         self.groups = descriptors;
+        self.check_group_flags();
         if self.superblock.cluster_ratio() > 1 {
             // The boot block of 1 KiB blocks shares the first cluster with the superblock.
             self.clusters.set(0);
@@ -43,6 +44,23 @@ impl Checker<'_> {
             self.claim_metadata(block, 1, 0);
         }
         Ok(())
+    }
+
+    fn check_group_flags(&mut self) {
+        let has_sums = self.superblock.features().has_group_checksums();
+        let uninit = GroupFlags::INODE_UNINIT | GroupFlags::BLOCK_UNINIT;
+        for (group, descriptor) in self.groups.iter().enumerate() {
+            let flags = descriptor.flags();
+            let is_last = group + 1 == self.groups.len();
+            let detail = if !has_sums && (flags.intersects(uninit) || descriptor.itable_unused() != 0) {
+                "marked as not initialised without the feature for it"
+            } else if is_last && flags.contains(GroupFlags::BLOCK_UNINIT) {
+                "the block bitmap of the last group is not initialised"
+            } else {
+                continue;
+            };
+            self.report.add("ext4.check.group.flags", format_args!("group {group}"), detail);
+        }
     }
 
     fn claim_metadata(&mut self, start: u64, len: u64, group: u32) {

@@ -300,6 +300,9 @@ impl Checker<'_> {
             }
             Some(FileKind::Regular) => {
                 let is_past_end = usage.last_written.is_some_and(|last| last * block_size > size);
+                if size > self.largest_size(inode) {
+                    self.problem(number, "ext4.check.inode.size", format_args!("size {size} is more than its map can hold"));
+                }
                 if is_past_end && !inode.has(InodeFlags::VERITY) {
                     self.problem(
                         number,
@@ -315,6 +318,18 @@ impl Checker<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Bytes that the map of a regular file can reach.
+    fn largest_size(&self, inode: &Inode) -> u64 {
+        let block_size = u64::from(self.superblock.block_size());
+        let pointers = block_size / 4;
+        let blocks = if inode.has(InodeFlags::EXTENTS) {
+            1 << 32
+        } else {
+            12 + pointers + pointers.pow(2) + pointers.pow(3)
+        };
+        blocks * block_size
     }
 
     fn check_symlink(&mut self, inode: &Inode, usage: &Usage) -> Result<()> {

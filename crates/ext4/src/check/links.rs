@@ -9,8 +9,9 @@ use super::notes::State;
 use crate::feature::RoCompat;
 use crate::inode::ROOT_INODE;
 
-/// Links that a directory shows when it has more subdirectories than fit (`dir_nlink`).
+/// Links that a directory shows when it has more than fit (`dir_nlink`).
 const MANY_LINKS: u16 = 1;
+const MAX_LINKS: u32 = 65_000;
 
 /// Where a directory hangs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +82,7 @@ impl Checker<'_> {
                 let is_right = u32::from(note.declared) == note.found
                     || kind == Some(FileKind::Directory)
                         && note.declared == MANY_LINKS
+                        && note.found > MAX_LINKS
                         && self.has_ro_compat(RoCompat::DIR_NLINK);
                 if !is_right {
                     self.report.add(

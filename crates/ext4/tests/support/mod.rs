@@ -44,7 +44,6 @@ pub fn mkfs(path: &Path, mib: u64, args: &str) {
     let name = path.to_str().expect("a printable path");
     let mut all = vec!["-q", "-F", "-U", "6b1b8f2e-5a3c-4d7e-9f10-2233445566aa"];
     all.extend(["-E", "hash_seed=c0ffee00-1234-4321-abcd-001122334455"]);
-    // A second -E replaces the first one.
     let words: Vec<&str> = args.split_whitespace().collect();
     all.extend(&words);
     all.push(name);
@@ -247,7 +246,7 @@ pub const MATRIX: &[Row] = &[
     Row { refused: Some("bigalloc"), mib: 64, ..row("-t ext4 -O bigalloc -C 65536 -b 4096") },
     row("-t ext4 -b 1024 -O inline_data"),
     Row { refused: Some("ea_inode"), ..row("-t ext4 -b 1024 -O ea_inode,large_dir") },
-    Row { refused: Some("quota"), mounts: false, ..row("-t ext4 -b 1024 -O quota,project -Q usrquota,grpquota,prjquota") },
+    Row { refused: Some("quota"), mounts: false, ..row("-t ext4 -b 1024 -O quota,project") },
     row("-t ext4 -b 1024 -O mmp"),
     row("-t ext4 -b 1024 -O fast_commit"),
     Row { refused: Some("casefold"), mounts: false, ..row("-t ext4 -b 1024 -O casefold -E encoding=utf8") },
@@ -273,7 +272,7 @@ pub fn populate(image: &Path) {
     let target = "t".repeat(80);
     let mut script = format!(
         "mkdir a\nmkdir a/b\nmkdir many\nwrite {content} big\nwrite {short} a/short\nwrite {short} a/b/deep\n\
-         symlink fast short/target\nsymlink a/slow {target}\nmknod a/pipe p\nmknod a/disk b 8 17\n\
+         symlink fast short/target\nsymlink a/slow {target}\ncd a\nmknod pipe p\nmknod disk b 8 17\ncd /\n\
          ea_set a/short user.one 1\nea_set big user.long -f {long}\nea_set a security.selinux label\n"
     );
     for index in 0..60 {
