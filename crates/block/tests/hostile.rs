@@ -1,5 +1,7 @@
 //! Journals, pointers and undo files that are damaged, foreign or planted: refused by code, nothing written, or harmless.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

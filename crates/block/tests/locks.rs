@@ -1,5 +1,7 @@
 //! TX-10: locks that QEMU respects, and QEMU's locks respected. Judged by `qemu-io`, `qemu-img` and `qemu-nbd`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
