@@ -11,7 +11,7 @@ use crate::{Compression, InitramfsError, Limits};
 /// Reads the unpacked bytes of one stream; [`Decoder::rest`] is what follows the stream once it is read to its end.
 pub(crate) enum Decoder<'a> {
     Stored(&'a [u8]),
-    Gzip(flate2::bufread::GzDecoder<&'a [u8]>),
+    Gzip(Box<flate2::bufread::GzDecoder<&'a [u8]>>),
     Bzip2(bzip2::bufread::BzDecoder<&'a [u8]>),
     Xz(Box<PushedReader<'a, XzStream>>),
     Lzma(Box<PushedReader<'a, LzmaStream>>),
@@ -28,7 +28,7 @@ impl<'a> Decoder<'a> {
         let memory_kib = memory_kib.saturating_add(1 << 10);
         Ok(match compression {
             Compression::None => Decoder::Stored(bytes),
-            Compression::Gzip => Decoder::Gzip(flate2::bufread::GzDecoder::new(bytes)),
+            Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::GzDecoder::new(bytes))),
             Compression::Bzip2 => Decoder::Bzip2(bzip2::bufread::BzDecoder::new(bytes)),
             Compression::Xz => {
                 Decoder::Xz(Box::new(PushedReader::new(bytes, XzStream::new_mem_limit(false, memory_kib))))

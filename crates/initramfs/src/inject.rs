@@ -94,12 +94,7 @@ pub fn plan_injection(
     let generator = supported_generator(archive)?;
     check_kernel(archive, kernel)?;
     let closure = kernel.closure(wanted)?;
-    let inside: BTreeMap<String, String> = archive
-        .modules()
-        .into_iter()
-        .filter(|module| module.kver == kernel.kver())
-        .map(|module| (module.name, module.path))
-        .collect();
+    let inside = modules_inside(archive, kernel);
     let blacklist = archive.module_blacklist();
     let place = |name: &String| blacklist.place(name).map(|place| (name.clone(), place.to_string()));
     let report = WantedReport {
@@ -174,6 +169,18 @@ pub fn plan_injection(
     verify(original, &bytes, &addition, &options.limits)?;
     let hazard = hazard(archive, kernel.kver());
     Ok(Injection::Append(Box::new(Append { bytes, compression, added, files, report, hazard, addition })))
+}
+
+/// Name and path of each module inside; of two files for one name the one that the kernel's `modules.dep` lists.
+fn modules_inside(archive: &Archive, kernel: &KernelModules) -> BTreeMap<String, String> {
+    let mut inside = BTreeMap::new();
+    for module in archive.modules().into_iter().filter(|module| module.kver == kernel.kver()) {
+        let listed = kernel.module(&module.name).map(|module| plain_path(&module.path));
+        if !inside.contains_key(&module.name) || listed == Some(plain_path(&module.path)) {
+            inside.insert(module.name, module.path);
+        }
+    }
+    inside
 }
 
 /// Adds files whose content is not there already.
@@ -327,5 +334,20 @@ fn takes_lz4_padding(kver: &str) -> bool {
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= LZ4_PADDING_SINCE,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes_lz4_padding;
+
+    #[test]
+    fn kernels_that_read_on_after_lz4() {
+        for kver in ["5.13.0", "5.15.0-91-generic", "6.1.0-56-cloud-amd64", "10.0"] {
+            assert!(takes_lz4_padding(kver), "{kver}");
+        }
+        for kver in ["5.12.9", "5.4.0-42-generic", "4.18.0-305.el8.x86_64", "next"] {
+            assert!(!takes_lz4_padding(kver), "{kver}");
+        }
     }
 }

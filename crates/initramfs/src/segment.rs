@@ -95,7 +95,10 @@ fn probe(rest: &[u8], offset: u64) -> Result<Compression, InitramfsError> {
 }
 
 fn unknown(rest: &[u8], offset: u64) -> InitramfsError {
-    let found = rest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    let mut found = rest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    if rest.starts_with(b"MZ") {
+        found.push_str(", a PE program: a unified kernel image keeps its initramfs inside a signed file");
+    }
     InitramfsError::UnknownSegment { offset, found }
 }
 

@@ -1,4 +1,5 @@
 //! Our module indexes against those of `depmod`, byte for byte.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Deterministic damage: errors are fine, panics, long runs and large allocations are not.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 
@@ -171,39 +172,29 @@ fn damaged_indexes() {
     }
 }
 
-/// An entry as the kernel reads it.
-fn entry(archive: &mut Vec<u8>, path: &[u8], mode: u32, data: &[u8]) {
-    archive.extend_from_slice(b"070701");
-    let numbers = [1, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, path.len() as u32 + 1, 0];
-    for number in numbers {
-        archive.extend_from_slice(format!("{number:08x}").as_bytes());
-    }
-    for part in [path, b"\0"] {
-        archive.extend_from_slice(part);
-    }
-    archive.resize(archive.len().next_multiple_of(4), 0);
-    archive.extend_from_slice(data);
-    archive.resize(archive.len().next_multiple_of(4), 0);
-}
-
 #[test]
 fn links_that_multiply_work_and_paths() {
     // Each link leads through the one before it, and every entry goes through the last.
     let mut archive = Vec::new();
     let deep = b"d/".repeat(1000);
     for depth in 1..=200 {
-        entry(&mut archive, &deep[..depth * 2 - 1], 0o040_755, b"");
+        common::entry(&mut archive, &deep[..depth * 2 - 1], common::fields(0o040_755), b"");
     }
-    entry(&mut archive, b"l0", 0o120_777, &deep[..399]);
+    common::entry(&mut archive, b"l0", common::fields(0o120_777), &deep[..399]);
     for link in 1..60 {
         let target = format!("l{}/../../d/d/..", link - 1);
-        entry(&mut archive, format!("l{link}").as_bytes(), 0o120_777, target.as_bytes());
+        common::entry(
+            &mut archive,
+            format!("l{link}").as_bytes(),
+            common::fields(0o120_777),
+            target.as_bytes(),
+        );
     }
     for file in 0..20_000 {
-        entry(&mut archive, format!("l0/{file}").as_bytes(), 0o100_644, b"");
-        entry(&mut archive, format!("l59/{file}").as_bytes(), 0o100_644, b"");
+        common::entry(&mut archive, format!("l0/{file}").as_bytes(), common::fields(0o100_644), b"");
+        common::entry(&mut archive, format!("l59/{file}").as_bytes(), common::fields(0o100_644), b"");
     }
-    entry(&mut archive, b"TRAILER!!!", 0, b"");
+    common::entry(&mut archive, b"TRAILER!!!", common::fields(0), b"");
     quick("links", || look_at_everything(&archive));
     let archive = quick("parse", || Archive::parse(&archive, &Limits::default()).unwrap());
     assert!(archive.exists("l0") && !archive.exists("l59"));

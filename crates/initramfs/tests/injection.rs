@@ -1,4 +1,5 @@
 //! Injection, judged by the tools that read initramfs files and by depmod.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 
@@ -219,6 +220,13 @@ fn rewrite_keeps_what_was_there() {
         case.expect_complete(&file);
         let stream = &file[main.offset as usize..];
         common::filter("cpio", &["-t", "--quiet"], &common::unpack(after.segments()[1].compression, stream));
+        let hazard = Some("the kernel reads no further".to_string());
+        let unreadable = Append { hazard, ..(*append).clone() };
+        let by_hazard = new_file(&original, &before, &unreadable, u64::MAX, &Limits::default()).unwrap();
+        assert!(
+            by_hazard == (file.clone(), Placement::Rewritten),
+            "not deterministic, or appended all the same"
+        );
         let error = new_file(&original, &before, &append, 1000, &Limits::default()).unwrap_err();
         assert_eq!(error.code(), "initramfs.no-room");
         assert!(error.to_string().contains(&file.len().to_string()), "{error}");
@@ -414,4 +422,26 @@ fn blacklists_and_broken_indexes_are_seen() {
     fs::remove_file(dir.join("kernel/drivers/virtio/virtio_ring.ko")).unwrap();
     let DriverState::InInitramfs { problems } = state(tree.path()) else { panic!("not inside") };
     assert!(problems.contains(&DriverProblem::DependencyMissing { name: "virtio_ring".into() }));
+}
+
+#[test]
+fn extra_files_leave_other_names_alone() {
+    let case = Case::new();
+    let original = narrow_image(&case, Compression::Zstd);
+    let before = parse(&original);
+    let rules = "etc/udev/rules.d/70-persistent-net.rules".to_string();
+    let extra_files = [(rules.clone(), Vec::new()), ("bin/sh".to_string(), b"other".to_vec())].into();
+    let options = InjectionOptions { extra_files, ..InjectionOptions::default() };
+    let plan = |file: &[u8]| {
+        plan_injection(file, &parse(file), &case.modules, &case.source, &["ext4".into()], &options).unwrap()
+    };
+    let Injection::Append(append) = plan(&original) else { panic!("nothing planned") };
+    assert_eq!(append.files, ["bin/sh".to_string(), rules.clone()]);
+    assert!(append.added.is_empty());
+    let file = [&original[..], &append.bytes].concat();
+    let after = parse(&file);
+    assert_eq!(&*after.read_file(&rules).unwrap(), b"");
+    assert_eq!(&*after.read_file("usr/bin/sh").unwrap(), b"other");
+    assert_eq!(after.read_file("usr/bin/busybox"), before.read_file("usr/bin/busybox"));
+    assert!(matches!(plan(&file), Injection::Nothing(_)));
 }

@@ -1,4 +1,5 @@
 //! Reading: segments, their exact ends, content and the merged tree, against cpio, lsinitramfs and the compressors.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 
@@ -157,4 +158,58 @@ fn large_files_are_known_by_size_alone() {
     assert_eq!(archive.file_size("large"), Some(300_000));
     assert_eq!(archive.read_file("large"), None);
     assert!(archive.read_file("hello").is_some());
+}
+
+const DIR: u32 = 0o040_755;
+const FILE: u32 = 0o100_644;
+const LINK: u32 = 0o120_777;
+
+/// What `init/initramfs.c` of the kernel does with each entry.
+#[test]
+fn entries_apply_as_the_kernel_applies_them() {
+    let mut bytes = Vec::new();
+    let mut add = |path: &str, mode: u32, data: &str| {
+        common::entry(&mut bytes, path.as_bytes(), common::fields(mode), data.as_bytes());
+    };
+    add("./usr", DIR, "");
+    add("/usr/lib", DIR, "");
+    add("lib", LINK, "usr/lib");
+    add("lib/through", FILE, "written through the link");
+    add("nowhere/file", FILE, "its parent is missing");
+    add("file", FILE, "first");
+    add("file", FILE, "second");
+    add("usr", FILE, "a directory with entries stays");
+    add("kind", FILE, "a file at first");
+    add("kind", LINK, "file");
+    add("absolute", LINK, "/usr/../lib/through");
+    add("other", LINK, "usr/lib");
+    add("other", DIR, "");
+    add("TRAILER!!!", 0, "");
+    let archive = Archive::parse(&bytes, &Limits::default()).unwrap();
+    let read =
+        |path: &str| archive.read_file(path).map(|content| String::from_utf8_lossy(&content).into_owned());
+    assert_eq!(read("usr/lib/through").as_deref(), Some("written through the link"));
+    assert_eq!(read("absolute").as_deref(), Some("written through the link"));
+    assert!(!archive.exists("nowhere"));
+    assert_eq!(read("kind").as_deref(), Some("second"));
+    assert!(
+        archive.exists("other") && !archive.exists("other/through"),
+        "a directory entry takes a link away"
+    );
+}
+
+#[test]
+fn hard_links_share_and_end_at_the_trailer() {
+    let hard = common::EntryFields { inode: 9, mode: FILE, links: 2 };
+    let mut bytes = Vec::new();
+    common::entry(&mut bytes, b"one", hard, b"");
+    common::entry(&mut bytes, b"two", hard, b"data comes last");
+    common::entry(&mut bytes, b"TRAILER!!!", common::fields(0), b"");
+    common::entry(&mut bytes, b"three", hard, b"not linked");
+    common::entry(&mut bytes, b"TRAILER!!!", common::fields(0), b"");
+    let archive = Archive::parse(&bytes, &Limits::default()).unwrap();
+    assert_eq!(archive.segments().len(), 2);
+    assert_eq!(&*archive.read_file("one").unwrap(), b"data comes last");
+    assert_eq!(&*archive.read_file("two").unwrap(), b"data comes last");
+    assert_eq!(&*archive.read_file("three").unwrap(), b"not linked");
 }

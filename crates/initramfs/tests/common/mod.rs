@@ -1,5 +1,11 @@
 //! What the tests of this crate share.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "test code; each test binary uses its part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test code; each test binary uses its part"
+)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -180,4 +186,32 @@ pub fn initramfs_tools_tree(kernel: &KernelDeb, modules: &[&str]) -> tempfile::T
     }
     run("depmod", ["-b".as_ref(), root.path().as_os_str(), kernel.kver.as_ref()]);
     root
+}
+
+/// Header fields of an entry in a hand-made archive.
+#[derive(Clone, Copy)]
+pub struct EntryFields {
+    pub inode: u32,
+    pub mode: u32,
+    pub links: u32,
+}
+
+/// A regular file, directory or link of its own.
+pub fn fields(mode: u32) -> EntryFields {
+    EntryFields { inode: 1, mode, links: 1 }
+}
+
+/// Appends one newc entry.
+pub fn entry(archive: &mut Vec<u8>, path: &[u8], fields: EntryFields, data: &[u8]) {
+    archive.extend_from_slice(b"070701");
+    let EntryFields { inode, mode, links } = fields;
+    let numbers = [inode, mode, 0, 0, links, 0, data.len() as u32, 0, 0, 0, 0, path.len() as u32 + 1, 0];
+    for number in numbers {
+        archive.extend_from_slice(format!("{number:08x}").as_bytes());
+    }
+    archive.extend_from_slice(path);
+    archive.push(0);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend_from_slice(data);
+    archive.resize(archive.len().next_multiple_of(4), 0);
 }
