@@ -184,9 +184,7 @@ impl CommandLine {
             let gap = std::mem::take(&mut self.tokens[*last].gap);
             self.tokens[*last] = Token { gap, ..token };
         }
-        for index in others.iter().rev() {
-            self.remove_at(*index);
-        }
+        self.remove_all(others);
         Ok(true)
     }
 
@@ -207,9 +205,7 @@ impl CommandLine {
     /// Removes every argument with this key. Returns how many there were.
     pub fn remove(&mut self, key: &str) -> usize {
         let found: Vec<usize> = self.positions(key).collect();
-        for index in found.iter().rev() {
-            self.remove_at(*index);
-        }
+        self.remove_all(&found);
         found.len()
     }
 
@@ -219,9 +215,7 @@ impl CommandLine {
             .positions(key)
             .filter(|index| self.tokens[*index].value.as_deref() == Some(value.as_bytes()))
             .collect();
-        for index in found.iter().rev() {
-            self.remove_at(*index);
-        }
+        self.remove_all(&found);
         found.len()
     }
 
@@ -237,6 +231,11 @@ impl CommandLine {
     /// stay, in front. Returns whether anything changed.
     pub fn set_consoles(&mut self, consoles: &[&str]) -> Result<bool, BootError> {
         let device = |value: &[u8]| value.split(|byte| *byte == b',').next().unwrap_or_default().to_vec();
+        // Options with anything else in them are no console's, and are not carried on.
+        let has_options = |value: &[u8]| {
+            let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b",:-./".contains(byte);
+            value.contains(&b',') && value.iter().all(is_plain)
+        };
         let found: Vec<usize> = self.positions("console").collect();
         let value_at = |line: &Self, index: usize| line.tokens[index].value.clone().unwrap_or_default();
         let mut wanted: Vec<Vec<u8>> = Vec::new();
@@ -249,13 +248,12 @@ impl CommandLine {
                 .iter()
                 .rev()
                 .map(|index| value_at(self, *index))
-                .find(|value| device(value) == name && value.contains(&b','));
+                .find(|value| device(value) == name && has_options(value));
             wanted.push(existing.unwrap_or_else(|| console.as_bytes().to_vec()));
         }
         let is_named = |value: &[u8]| wanted.iter().any(|have| device(have) == device(value));
-        let named: Vec<usize> =
-            found.iter().copied().filter(|index| is_named(&value_at(self, *index))).collect();
-        let others: Vec<usize> = found.iter().copied().filter(|index| !named.contains(index)).collect();
+        let (named, others): (Vec<usize>, Vec<usize>) =
+            found.iter().partition(|index| is_named(&value_at(self, **index)));
         let in_order = named.iter().map(|index| value_at(self, *index)).eq(wanted.iter().cloned());
         let comes_last = others.last().is_none_or(|other| named.first().is_some_and(|first| first > other));
         if in_order && comes_last {
@@ -271,10 +269,8 @@ impl CommandLine {
             .iter()
             .map(|value| self.new_token("console", Some(&lossy(value))))
             .collect::<Result<_, _>>()?;
-        for index in named.iter().rev() {
-            self.remove_at(*index);
-            place -= usize::from(*index < place);
-        }
+        place -= named.iter().filter(|index| **index < place).count();
+        self.remove_all(&named);
         for token in tokens {
             self.insert(place, token);
             place += 1;
@@ -292,14 +288,31 @@ impl CommandLine {
         (0..self.kernel_end()).filter(move |index| keys_equal(&self.tokens[*index].key, &key))
     }
 
-    /// Removes a token with the gap before it; the first one's gap stays, so that nothing moves in front.
-    fn remove_at(&mut self, index: usize) {
-        let removed = self.tokens.remove(index);
-        if index == 0 {
-            match self.tokens.first_mut() {
-                Some(next) => next.gap = removed.gap,
-                None => self.tail.splice(0..0, removed.gap).for_each(drop),
+    /// Removes tokens, named by ascending indexes, each with the gap before it; the first one's gap stays, so
+    /// that nothing moves in front.
+    fn remove_all(&mut self, indexes: &[usize]) {
+        let mut doomed = indexes.iter().peekable();
+        let mut index = 0;
+        let mut first_gap = None;
+        self.tokens.retain_mut(|token| {
+            let is_doomed = doomed.next_if_eq(&&index).is_some();
+            let is_leading = index == 0 || first_gap.is_some();
+            match (is_doomed, is_leading) {
+                (true, true) => {
+                    first_gap.get_or_insert_with(|| std::mem::take(&mut token.gap));
+                }
+                (false, true) => {
+                    if let Some(gap) = first_gap.take() {
+                        token.gap = gap;
+                    }
+                }
+                _ => {}
             }
+            index += 1;
+            !is_doomed
+        });
+        if let Some(gap) = first_gap {
+            self.tail.splice(0..0, gap).for_each(drop);
         }
     }
 

@@ -13,6 +13,10 @@ use crate::shell::{self, Part, Statement, Style};
 
 /// Files that are read at most.
 const MAX_FILES: usize = 256;
+/// Assignments of all files together.
+const MAX_ASSIGNMENTS: usize = 4096;
+/// Bytes of all files together.
+const MAX_TOTAL_BYTES: usize = 1 << 20;
 /// Bytes that a value may grow to while variables are replaced.
 const MAX_VALUE_BYTES: usize = 64 << 10;
 
@@ -78,19 +82,15 @@ struct Assignment {
 impl DefaultGrub {
     /// Reads `files` in order: `/etc/default/grub` first, then `grub.d/*.cfg` sorted by name.
     pub fn parse(files: Vec<SourceFile>) -> Result<Self, BootError> {
-        if files.len() > MAX_FILES {
-            return Err(BootError::TooLarge {
-                file: "/etc/default/grub.d",
-                what: "files",
-                found: files.len(),
-                limit: MAX_FILES,
-            });
-        }
+        let total = files.iter().map(|file| file.text.len()).sum();
+        check("files", files.len(), MAX_FILES)?;
+        check("bytes of all files", total, MAX_TOTAL_BYTES)?;
         let mut parsed = Self::unread(files);
         for index in 0..parsed.files.len() {
             for statement in shell::statements(&parsed.files[index].text)? {
                 match statement {
                     Statement::Assignment { name, value, line, is_conditional } => {
+                        check("assignments", parsed.assignments.len() + 1, MAX_ASSIGNMENTS)?;
                         let place = parsed.place(index, line);
                         let known = match is_conditional {
                             true => EffectiveValue::NeedsShell { place },
@@ -276,6 +276,13 @@ impl DefaultGrub {
         text.extend_from_slice(&escape_double(wanted));
         text.extend_from_slice(b"\"\n");
         Some((0, text))
+    }
+}
+
+fn check(what: &'static str, found: usize, limit: usize) -> Result<(), BootError> {
+    match found > limit {
+        true => Err(BootError::TooLarge { file: "/etc/default/grub", what, found, limit }),
+        false => Ok(()),
     }
 }
 

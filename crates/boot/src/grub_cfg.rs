@@ -14,6 +14,9 @@ pub const MAX_ENTRIES: usize = 4096;
 /// Nested blocks at most; generated files nest three deep.
 const MAX_DEPTH: usize = 64;
 
+/// Filesystems that one entry searches for, at most; generated entries search for one.
+const MAX_SEARCHES: usize = 16;
+
 /// Names one menu entry or submenu: its index in [`GrubConfig::entries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId(pub usize);
@@ -457,7 +460,7 @@ impl<'a> Builder<'a> {
             (_, true) => &mut entry.search_labels,
             _ => return,
         };
-        if !list.contains(&value) {
+        if list.len() < MAX_SEARCHES && !list.contains(&value) {
             list.push(value);
         }
     }

@@ -66,8 +66,16 @@ impl ModuleSource for ArchiveModules<'_> {
     }
 }
 
-/// Looks into one initramfs file.
-pub(crate) fn look_into(path: &str, bytes: &[u8], kernel: Option<&LoadedKernel>) -> InitramfsInfo {
+/// Indexes inside an initramfs are smaller, and nothing else of it is read but short texts.
+const KEPT_FILE_MAX: u64 = 4 << 20;
+
+/// Looks into one initramfs file, which may hold `unpacked_max` bytes.
+pub(crate) fn look_into(
+    path: &str,
+    bytes: &[u8],
+    kernel: Option<&LoadedKernel>,
+    unpacked_max: u64,
+) -> InitramfsInfo {
     let name = path.rsplit('/').next().unwrap_or(path);
     let mut info = InitramfsInfo {
         path: path.to_owned(),
@@ -82,7 +90,13 @@ pub(crate) fn look_into(path: &str, bytes: &[u8], kernel: Option<&LoadedKernel>)
         drivers: Vec::new(),
         storage_tools: Vec::new(),
     };
-    let archive = match Archive::parse(bytes, &Limits::default()) {
+    let defaults = Limits::default();
+    let limits = Limits {
+        unpacked_bytes: defaults.unpacked_bytes.min(unpacked_max),
+        kept_file_bytes: KEPT_FILE_MAX,
+        ..defaults
+    };
+    let archive = match Archive::parse(bytes, &limits) {
         Ok(archive) => archive,
         Err(error) => {
             let code = report::Diagnose::code(&error).to_owned();
@@ -98,10 +112,23 @@ pub(crate) fn look_into(path: &str, bytes: &[u8], kernel: Option<&LoadedKernel>)
     let has_one = |files: &[&str]| files.iter().any(|file| archive.exists(file));
     let tools = STORAGE_TOOLS.iter().filter(|(_, files)| has_one(files));
     info.storage_tools = tools.map(|(tool, _)| (*tool).to_owned()).collect();
-    if let Some(kernel) = kernel {
+    if let Some(file) = dropped_index(&archive) {
+        let message = format!("{path}: {file} is beyond what is kept while reading");
+        info.error = Some(Problem { code: "initramfs.limit".into(), message });
+    } else if let Some(kernel) = kernel {
         info.drivers = drivers(&archive, generator, kernel);
     }
     info
+}
+
+/// A module index that is inside and was too much to keep: without it nothing can be said about drivers.
+fn dropped_index(archive: &Archive) -> Option<String> {
+    let versions = archive.kernel_versions();
+    let files = versions.iter().flat_map(|version| {
+        ["dep", "dep.bin", "alias", "alias.bin"].map(|index| format!("lib/modules/{version}/modules.{index}"))
+    });
+    let mut both = files.flat_map(|file| [format!("usr/{file}"), file]);
+    both.find(|file| archive.file_size(file).is_some() && archive.read_file(file).is_none())
 }
 
 fn segment_info(segment: &initramfs::Segment) -> SegmentInfo {

@@ -181,7 +181,8 @@ impl Place {
         let wanted = entry.search_uuids.first().or(entry.search_labels.first());
         Self {
             uuid: index.and_then(|index| devices.volumes.get(index)?.uuid.clone()),
-            missing_search: wanted.filter(|_| searched.is_none()).cloned(),
+            // Where the search fails, the device that was set before it stays.
+            missing_search: wanted.filter(|_| index.is_none()).cloned(),
         }
     }
 

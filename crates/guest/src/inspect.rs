@@ -13,6 +13,8 @@ use crate::{
 
 /// The largest initramfs that is read; distributions' largest stay below 200 MiB.
 const INITRAMFS_MAX: u64 = 256 << 20;
+/// Unpacked bytes of all initramfs files together.
+const UNPACKED_MAX: u64 = 4 << 30;
 /// Initramfs files that are looked into.
 const INITRAMFS_FILES_MAX: usize = 40;
 
@@ -96,19 +98,27 @@ fn initramfs_files(
         files.truncate(INITRAMFS_FILES_MAX);
     }
     let mut found = Vec::new();
+    let mut unpacked_left = UNPACKED_MAX;
     for (file, version) in files {
         let kernel =
             version.and_then(|version| kernels.iter().find(|kernel| kernel.kernel.version == version));
         let problems = reader.problems.len();
-        found.push(match reader.read(&file, INITRAMFS_MAX)? {
-            Some(bytes) => look_into(&file, &bytes, kernel),
+        let info = match reader.read(&file, INITRAMFS_MAX)? {
+            Some(bytes) => look_into(&file, &bytes, kernel, unpacked_left),
             None => {
                 let why = reader.problems.get(problems).map(|problem| problem.message.clone());
                 let message = why.unwrap_or_else(|| format!("{file}: cannot be read"));
                 let error = Some(Problem { code: "guest.initramfs.not-read".into(), message });
-                InitramfsInfo { error, ..look_into(&file, &[], None) }
+                InitramfsInfo { error, ..look_into(&file, &[], None, 0) }
             }
-        });
+        };
+        let unpacked = match info.segments.is_empty() {
+            // It may have been unpacked up to the limit before it failed.
+            true => u64::min(1 << 30, info.size.saturating_mul(16)),
+            false => info.segments.iter().map(|segment| segment.unpacked_len).sum(),
+        };
+        unpacked_left = unpacked_left.saturating_sub(unpacked);
+        found.push(info);
     }
     Ok(found)
 }

@@ -234,7 +234,7 @@ pub struct BootEntry {
     pub root: Option<String>,
     /// Why not everything about the entry is known.
     pub uncertain: Option<Problem>,
-    /// UUID that the entry searches and that no volume has.
+    /// UUID or label that the entry searches and that no volume has, when it sets no other device.
     pub missing_search: Option<String>,
 }
 

@@ -1,7 +1,6 @@
 //! The distribution's own `grub-mkconfig`, run over a directory of the test's instead of the host.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test support")]
-
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs;

@@ -5,7 +5,7 @@ use initramfs::Blacklist;
 use vfs::DeviceTable;
 
 use super::{Bus, Grounds, Reason, devices};
-use crate::{BootEntry, DriverState, Guest, InitramfsDriver, InitramfsInfo, Kernel};
+use crate::{BootEntry, DriverState, Guest, InitramfsDriver, InitramfsInfo, Kernel, Resolution, fstab};
 
 /// Generators whose way to load drivers is known here.
 const KNOWN_GENERATORS: [&str; 3] = ["initramfs-tools", "dracut", "mkinitcpio"];
@@ -15,6 +15,16 @@ pub(super) fn check(guest: &Guest, table: &DeviceTable, entry: &BootEntry, bus: 
     if let Some(doubt) = &entry.uncertain {
         let reason = Reason::new("boot.entry.uncertain", doubt.message.clone());
         grounds.unknown(reason.at(entry.file.clone(), entry.line));
+    }
+    if let Some(wanted) = &entry.missing_search {
+        let message =
+            format!("{at}: the entry searches the filesystem {wanted}, which this image does not have");
+        let reason = Reason::new("boot.entry.search", message).at(entry.file.clone(), entry.line);
+        match fstab::resolve(&format!("UUID={wanted}"), table).0 {
+            Resolution::Missing => grounds.against(reason),
+            _ => grounds.unknown(reason),
+        }
+        return;
     }
     if entry.kernel_path.is_none() {
         let message = format!("{at}: the kernel {} is not there", entry.kernel);
