@@ -15,7 +15,23 @@ const MAX_FSTAB_BYTES: u64 = 1 << 20;
 const MAX_MOUNTS: usize = 64;
 
 /// Opens the filesystem of a volume; `Ok(None)` when its content is no filesystem that can be read.
-pub(crate) type OpenFilesystem<'a> = dyn FnMut(usize) -> Result<Option<Box<dyn Filesystem>>, StackError> + 'a;
+pub(crate) type OpenFilesystem<'a> =
+    dyn FnMut(usize, Wanted) -> Result<Option<Box<dyn Filesystem>>, StackError> + 'a;
+
+/// What a filesystem is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Looking for the root.
+    Read,
+    /// A place that is edited, if the tree is writable at all.
+    Full,
+    /// Any other place: reading will do where writing is not supported.
+    AtLeastRead,
+}
+
+/// Places that the guest boots from.
+const ESSENTIAL: [&str; 7] =
+    ["/boot", "/usr", "/etc", "/lib", "/usr/lib", "/lib/modules", "/usr/lib/modules"];
 
 /// A composed tree.
 pub(crate) struct Composed {
@@ -46,9 +62,7 @@ pub struct Unmounted {
 impl Unmounted {
     /// True when the guest cannot be judged or fixed without it: what boots lies there.
     pub fn is_essential(&self) -> bool {
-        self.code != "guest.mount.duplicate"
-            && ["/boot", "/usr", "/etc", "/lib", "/usr/lib", "/lib/modules", "/usr/lib/modules"]
-                .contains(&&*self.at)
+        self.code != "guest.mount.duplicate" && ESSENTIAL.contains(&&*self.at)
     }
 }
 
@@ -105,7 +119,7 @@ pub(crate) fn find_root(
     let mut unreadable = Vec::new();
     let mut first_error = None;
     for (index, volume) in table.volumes.iter().enumerate() {
-        let filesystem = match open(index) {
+        let filesystem = match open(index, Wanted::Read) {
             Ok(Some(filesystem)) => filesystem,
             Ok(None) => {
                 match volume.content.as_deref() {
@@ -180,7 +194,7 @@ pub(crate) fn compose(
         let volume = name(volume);
         move |source| StackError::Filesystem { volume, source }
     };
-    let Some(filesystem) = open(root)? else {
+    let Some(filesystem) = open(root, Wanted::Full)? else {
         let content = table.volumes.get(root).and_then(|volume| volume.content.clone());
         return Err(StackError::RootChoice {
             root: name(root),
@@ -251,7 +265,8 @@ fn mount(
         }
         None => {}
     }
-    let filesystem = match open(index) {
+    let is_essential = ESSENTIAL.iter().any(|essential| at.as_bytes() == essential.as_bytes());
+    let filesystem = match open(index, if is_essential { Wanted::Full } else { Wanted::AtLeastRead }) {
         Ok(Some(filesystem)) => filesystem,
         Ok(None) => {
             let content = table.volumes.get(index).and_then(|volume| volume.content.as_deref());
@@ -325,7 +340,7 @@ mod tests {
         }
 
         fn root(&self) -> Result<usize, StackError> {
-            find_root(&self.table, &name, &mut |index| Ok(self.open(index)))
+            find_root(&self.table, &name, &mut |index, _| Ok(self.open(index)))
         }
 
         fn open(&self, index: usize) -> Option<Box<dyn Filesystem>> {
@@ -334,7 +349,7 @@ mod tests {
 
         fn compose(&self) -> Composed {
             let root = self.root().unwrap();
-            compose(&self.table, root, &name, &mut |index| Ok(self.open(index))).unwrap()
+            compose(&self.table, root, &name, &mut |index, _| Ok(self.open(index))).unwrap()
         }
     }
 

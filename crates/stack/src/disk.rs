@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use block::{Overlay, ReadAt, WriteAt};
 use partition::PartitionTable;
-use report::{Diagnose, Diagnostic, Event, Progress};
+use report::{Class, Diagnose, Diagnostic, Event, Progress};
 use vfs::{Filesystem, GuestPath, GuestTree};
 
 use crate::StackError;
-use crate::compose::{self, Unmounted};
+use crate::compose::{self, Unmounted, Wanted};
 use crate::filesystems::ExtVolume;
 use crate::volumes::{self, Volumes};
 
@@ -90,7 +90,7 @@ impl Disk {
                     Ok(prepared)
                 }
                 // Reading the host file failed: no property of this volume.
-                Err(error) if error.class() == report::Class::Environment => return Err(error),
+                Err(error) if error.class() == Class::Environment => return Err(error),
                 Err(error) => Err(Diagnostic::of(&error)),
             };
             self.ext.insert(index, prepared);
@@ -152,7 +152,7 @@ impl Disk {
         let table = &self.volumes.table;
         let root = match &self.options.root {
             Some(root) => compose::choose_root(table, root)?,
-            None => compose::find_root(table, &|index| self.name(index), &mut |index| {
+            None => compose::find_root(table, &|index| self.name(index), &mut |index, _| {
                 self.open_filesystem(index, false)
             })?,
         };
@@ -164,9 +164,15 @@ impl Disk {
     pub fn open_tree(&mut self, writable: bool) -> Result<GuestTree, StackError> {
         let root = self.find_root()?;
         let table = &self.volumes.table;
-        let composed = compose::compose(table, root, &|index| self.name(index), &mut |index| {
-            self.open_filesystem(index, writable)
-        })?;
+        let composed =
+            compose::compose(table, root, &|index| self.name(index), &mut |index, wanted| match self
+                .open_filesystem(index, writable)
+            {
+                Err(error) if error.class() == Class::Unsupported && wanted == Wanted::AtLeastRead => {
+                    self.open_filesystem(index, false)
+                }
+                opened => opened,
+            })?;
         self.mounted = composed.mounted;
         self.unmounted = composed.unmounted;
         self.malformed_fstab_lines = composed.malformed_lines;

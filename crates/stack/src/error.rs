@@ -80,11 +80,11 @@ pub enum StackError {
         /// Host path.
         path: PathBuf,
     },
-    /// After the edits a filesystem contradicts itself; nothing was written.
-    #[error("{volume}: contradicts itself after the edits: {first} ({count} problems); nothing was written")]
+    /// After the edits a filesystem or the image file contradicts itself; nothing was written.
+    #[error("{layer}: contradicts itself after the edits: {first} ({count} problems); nothing was written")]
     Verification {
-        /// How reports name the volume.
-        volume: String,
+        /// How reports name the volume, or the image's path.
+        layer: String,
         /// The first problem.
         first: String,
         /// All problems.
@@ -119,7 +119,7 @@ impl Diagnose for StackError {
             StackError::RootAmbiguous { .. } => "guest.root.ambiguous",
             StackError::RootChoice { .. } => "guest.root.choice",
             StackError::ReadOnly { .. } => "image.read-only",
-            StackError::Verification { .. } => "guest.filesystem.inconsistent",
+            StackError::Verification { .. } => "stack.verification",
             StackError::EssentialMount(_) => "guest.mount.essential",
             StackError::RelativeBacking { .. } => "image.backing.relative",
         }
@@ -165,7 +165,7 @@ impl Diagnose for StackError {
                 Some("Write the copy into the image's own directory.".into())
             }
             StackError::Verification { class: Class::Damaged, .. } => {
-                Some("It was so before; repair it with e2fsck first.".into())
+                Some("It was so before the edits; repair it with e2fsck or qemu-img check first.".into())
             }
             StackError::RootAmbiguous { .. } => Some("Choose one, for example with `--root 1`.".into()),
             _ => None,

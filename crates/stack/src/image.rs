@@ -76,6 +76,7 @@ pub struct Image {
     pub(crate) is_format_probed: bool,
     pub(crate) disk: Disk,
     pub(crate) options: DiskOptions,
+    pub(crate) gate: Arc<dyn OpenGate>,
 }
 
 impl Image {
@@ -95,13 +96,13 @@ impl Image {
             let text = format!("{}: format recognised as {format}", file.path().display());
             progress.event(Event::Note { text: &text });
         }
+        let gate: Arc<dyn OpenGate> = match &options.allow_backing {
+            Some(root) => Arc::new(AllowBelow::new(root)?),
+            None => Arc::new(DenyAll),
+        };
         let (driver, base) = match format {
             ImageFormat::Raw => (Driver::Raw, file.reader()),
             ImageFormat::Qcow2 => {
-                let gate: Box<dyn OpenGate> = match &options.allow_backing {
-                    Some(root) => Box::new(AllowBelow::new(root)?),
-                    None => Box::new(DenyAll),
-                };
                 let image = Arc::new(Qcow2::open(file.reader(), file.path(), &*gate)?);
                 (Driver::Qcow2(Arc::clone(&image)), image as Arc<dyn ReadAt>)
             }
@@ -113,7 +114,14 @@ impl Image {
             root: options.root.clone(),
         };
         let disk = Disk::open(base, &disk_options, progress)?;
-        Ok(Self { file, driver, is_format_probed: options.format.is_none(), disk, options: disk_options })
+        Ok(Self {
+            file,
+            driver,
+            is_format_probed: options.format.is_none(),
+            disk,
+            options: disk_options,
+            gate,
+        })
     }
 
     /// Format of the host file.

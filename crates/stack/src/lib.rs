@@ -18,6 +18,7 @@ mod filesystems;
 mod format;
 mod image;
 mod layers;
+mod planned;
 mod sealed;
 mod volumes;
 

@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use block::{
-    Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions, ReadAt,
-    Window, commit_in_place, commit_to_new, raw_plan,
+    Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions,
+    OpenGate, ReadAt, Window, commit_in_place, commit_to_new, raw_plan,
 };
+use qcow2::Qcow2;
 use report::{Class, Progress, Silent};
 use vfs::GuestTree;
 
@@ -15,6 +17,7 @@ use crate::StackError;
 use crate::disk::{Disk, DiskOptions, is_ext};
 use crate::filesystems::ExtVolume;
 use crate::image::{Driver, Image};
+use crate::planned::PlannedFile;
 
 /// Where the changes go.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub struct SealedImage {
     base: Arc<dyn ReadAt>,
     changes: ChangeSet,
     options: DiskOptions,
+    gate: Arc<dyn OpenGate>,
+    is_verified: AtomicBool,
 }
 
 impl SealedImage {
@@ -77,6 +82,8 @@ impl SealedImage {
             base: Arc::clone(image.disk.overlay.base()),
             changes,
             options: image.options,
+            gate: image.gate,
+            is_verified: AtomicBool::new(false),
         })
     }
 
@@ -113,7 +120,8 @@ impl SealedImage {
             .collect()
     }
 
-    /// [`SealedImage::check`] as a verdict: the first filesystem that is not sound is an error.
+    /// Checks every filesystem that the edits touch, and the structure of the image file as it will be.
+    /// The first contradiction is an error; [`SealedImage::commit`] does this when it was not done.
     ///
     /// Damage that was there before the edits has class [`Class::Damaged`], other damage is a bug.
     pub fn verify(&self) -> Result<(), StackError> {
@@ -122,13 +130,36 @@ impl SealedImage {
             let Some(first) = report.problems.first() else { continue };
             let before = self.check_base(name, place)?;
             return Err(StackError::Verification {
-                volume: name.clone(),
+                layer: name.clone(),
                 first: first.to_string(),
                 count: report.problem_count,
                 class: if before.is_clean() { Class::Bug } else { Class::Damaged },
             });
         }
+        self.verify_image()?;
+        self.is_verified.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Refcounts and tables of a qcow2 image with all planned writes in place. Leaks are no contradiction.
+    fn verify_image(&self) -> Result<(), StackError> {
+        let Driver::Qcow2(image) = &self.driver else { return Ok(()) };
+        let plan = self.plan()?;
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let planned = PlannedFile::new(self.file.reader(), plan, self.file.path());
+        let report = Qcow2::open(Arc::new(planned), self.file.path(), &*self.gate)?.check()?;
+        if report.corruptions == 0 {
+            return Ok(());
+        }
+        let before = image.check()?;
+        Err(StackError::Verification {
+            layer: self.file.path().display().to_string(),
+            first: report.problems.first().cloned().unwrap_or_default(),
+            count: report.corruptions,
+            class: if before.corruptions == 0 { Class::Bug } else { Class::Damaged },
+        })
     }
 
     /// The same check of the filesystem before the edits, its journal replayed.
@@ -159,8 +190,11 @@ impl SealedImage {
         }
     }
 
-    /// Writes the changes: all of them, or none.
+    /// Writes the changes: all of them, or none. Verifies first, unless [`SealedImage::verify`] has done so.
     pub fn commit(self, target: CommitTarget, progress: &dyn Progress) -> Result<CommitReport, StackError> {
+        if !self.is_verified.load(Ordering::Acquire) {
+            self.verify()?;
+        }
         let plan = self.plan()?;
         match target {
             CommitTarget::InPlace { undo_file } => {

@@ -155,8 +155,8 @@ fn damage_from_before_the_edits_is_told_from_ours() {
     std::os::unix::fs::FileExt::write_all_at(&file, &fs::read(&part).unwrap(), ROOT_AT).unwrap();
     drop(file);
     let error = edit(&path, Access::Write).verify().unwrap_err();
-    assert_eq!((error.code(), error.class()), ("guest.filesystem.inconsistent", Class::Damaged));
-    assert!(matches!(error, StackError::Verification { volume, .. } if volume == "partition 2"));
+    assert_eq!((error.code(), error.class()), ("stack.verification", Class::Damaged));
+    assert!(matches!(error, StackError::Verification { layer, .. } if layer == "partition 2"));
 }
 
 #[test]
@@ -178,4 +178,38 @@ fn a_copy_beside_another_directory_keeps_its_backing_file() {
             Err(error) => assert_eq!((error.code(), is_portable), ("image.backing.relative", false)),
         }
     }
+}
+
+#[test]
+fn a_filesystem_that_is_only_read_is_mounted_for_reading() {
+    let lab = Lab::new();
+    let script = "label: gpt\nunit: sectors\n1: start=2048, size=20480\n2: start=22528, size=20480\n";
+    let make = |at: &str| {
+        let fstab = format!("/dev/sda1 / ext4\n/dev/sda2 {at} ext4\n");
+        let files = [("/etc/fstab", &*fstab), ("/srv/x", ""), ("/boot/x", "")];
+        let bigalloc = "mke2fs -t ext4 -O bigalloc -C 16384";
+        lab.disk(
+            "disk",
+            24 * MIB,
+            script,
+            &[
+                Fs { start: MIB, len: 10 * MIB, mkfs: "mke2fs -t ext4", files: &files },
+                Fs { start: 11 * MIB, len: 10 * MIB, mkfs: bigalloc, files: &[("/file", "content")] },
+            ],
+        )
+    };
+    let path = make("/srv");
+    let mut image = Image::open(&path, &options(Access::Write), &Silent).unwrap();
+    let mut tree = image.open_tree(true).unwrap();
+    assert_eq!(read(&tree, "/srv/file"), "content");
+    assert_eq!(tree.write(&guest("/srv/file"), b"x", 0o644).unwrap_err().code(), "guest.read-only");
+    tree.write(&guest("/etc/motd"), b"x", 0o644).unwrap();
+    image.require_essential_mounts().unwrap();
+    drop((tree, image));
+
+    let path = make("/boot");
+    let mut image = Image::open(&path, &options(Access::Write), &Silent).unwrap();
+    image.open_tree(true).unwrap();
+    let error = image.require_essential_mounts().unwrap_err();
+    assert!(error.to_string().contains("bigalloc"), "{error}");
 }
