@@ -327,6 +327,10 @@ impl CommandLine {
         } else {
             token.gap = b" ".to_vec();
         }
+        // A comment may follow at once, which would become part of the last token.
+        if index == self.tokens.len() && self.tail.first().is_some_and(|byte| !is_blank(*byte)) {
+            self.tail.insert(0, b' ');
+        }
         self.tokens.insert(index, token);
     }
 

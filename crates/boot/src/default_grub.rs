@@ -187,10 +187,18 @@ impl DefaultGrub {
                 return Ok(Edit::Changed { file });
             }
         }
-        let text = String::from_utf8_lossy(&escape_double(&wanted)).into_owned();
+        let text = format!("{name}=\"{}\"\n", String::from_utf8_lossy(&escape_double(&wanted)));
+        let own = SourceFile { path: "/etc/default/grub.d".into(), text: text.clone().into_bytes() };
+        let with_own = Self::parse(self.files.iter().cloned().chain([own]).collect())?;
+        if !with_own.command_line(name).is_some_and(|line| line.arguments().eq(wanted.arguments())) {
+            return Err(BootError::Unsupported {
+                file: "/etc/default/grub",
+                feature: format!("adding arguments to the value of {name}"),
+            });
+        }
         Ok(Edit::DropIn {
             reason: format!("the last assignment of {name} does not hold all of its value"),
-            text: format!("{name}=\"{text}\"\n"),
+            text,
         })
     }
 

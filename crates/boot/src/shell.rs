@@ -255,7 +255,7 @@ pub(crate) fn parts(text: &[u8], word: &Range<usize>) -> Option<Vec<Part>> {
                 }
                 if name.is_empty() {
                     if braces == 1
-                        || matches!(rest.first(), Some(b'(' | b'?' | b'#' | b'*' | b'@' | b'!' | b'-'))
+                        || matches!(rest.first(), Some(b'(' | b'$' | b'?' | b'#' | b'*' | b'@' | b'!' | b'-'))
                     {
                         return None;
                     }

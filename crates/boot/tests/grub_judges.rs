@@ -237,3 +237,64 @@ fn broken_scripts_are_refused_with_their_line() {
         }
     }
 }
+
+/// What GRUB accepts, it accepts after an edit, with the same entries.
+#[test]
+fn edits_of_odd_scripts_stay_acceptable() {
+    const SEED: &str = include_str!("../../../testdata/fuzz/grub/entry");
+    const PIECES: [&str; 20] = [
+        "'a b'",
+        "\"c\\\"d\"",
+        "\\ ",
+        "$x",
+        "${y}",
+        " # z\n",
+        ";",
+        " ; ",
+        "\n",
+        "\\\n",
+        "a=b",
+        "#",
+        "\"\"",
+        "{",
+        "}",
+        "if true; then echo; fi\n",
+        "'",
+        "\"",
+        "--",
+        "&&",
+    ];
+    let mut state = 0x5eed_u64;
+    let mut below = |limit: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % limit
+    };
+    let (mut accepted, mut read) = (0, 0);
+    for _ in 0..500 {
+        let mut script = SEED.to_owned();
+        for _ in 0..=below(3) {
+            script.insert_str(below(script.len()), PIECES[below(PIECES.len())]);
+        }
+        let Ok(mut config) = GrubConfig::parse(script.as_bytes()) else {
+            assert!(!grub_accepts(script.as_bytes()), "GRUB reads it and we do not: {script}");
+            continue;
+        };
+        read += 1;
+        if !grub_accepts(script.as_bytes()) {
+            continue;
+        }
+        accepted += 1;
+        for kernel in config.kernels_mut() {
+            edit_everything(&mut kernel.arguments).unwrap();
+        }
+        let edited = config.to_bytes();
+        let shown = String::from_utf8_lossy(&edited);
+        assert!(grub_accepts(&edited), "{script}\n->\n{shown}");
+        let again = GrubConfig::parse(&edited).unwrap();
+        assert_eq!(again.entries().len(), config.entries().len(), "{shown}");
+        for (kernel, wanted) in again.kernels().iter().zip(config.kernels()) {
+            assert!(kernel.arguments.arguments().eq(wanted.arguments.arguments()), "{script}\n->\n{shown}");
+        }
+    }
+    assert!(accepted > 200 && read > 250, "too few scripts were judged: {accepted} of {read}");
+}
