@@ -15,5 +15,5 @@ pub use apply::apply;
 pub use error::FixError;
 pub use finding::{Finding, State};
 pub use plan::{Plan, Selection, plan};
-pub use rules::inject_modules;
+pub use rules::{InjectionPlan, inject_modules};
 pub use stage::{Action, Edit, Stage};

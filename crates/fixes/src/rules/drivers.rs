@@ -33,16 +33,23 @@ struct Outcome {
     looked_at: usize,
 }
 
-/// Plans the injection of `modules` into the initramfs of every kernel. Lines say what cannot be done, and why.
-pub fn inject_modules(
-    tree: &GuestTree,
-    guest: &Guest,
-    modules: &[String],
-) -> Result<(Vec<Edit>, Vec<String>), FixError> {
+/// A planned injection into every initramfs.
+#[derive(Debug, Default)]
+pub struct InjectionPlan {
+    /// One for each file that changes.
+    pub edits: Vec<Edit>,
+    /// What stands in the way, a line each: not all that was asked for can be done.
+    pub obstacles: Vec<String>,
+    /// What should be known beside, a line each.
+    pub remarks: Vec<String>,
+}
+
+/// Plans the injection of `modules` into the initramfs of every kernel.
+pub fn inject_modules(tree: &GuestTree, guest: &Guest, modules: &[String]) -> Result<InjectionPlan, FixError> {
     let mut stage = Stage::new(tree);
-    let outcome = inject(&Request { rule: "initramfs.inject", modules, needed: modules }, guest, &mut stage)?;
-    let lines = outcome.obstacles.into_iter().chain(outcome.remarks).collect();
-    Ok((stage.into_edits(), lines))
+    let request = Request { rule: "initramfs.inject", modules, needed: modules };
+    let Outcome { remarks, obstacles, .. } = inject(&request, guest, &mut stage)?;
+    Ok(InjectionPlan { edits: stage.into_edits(), obstacles, remarks })
 }
 
 pub(super) fn run(

@@ -10,7 +10,7 @@ mod root_by_uuid;
 use cloudspec::{RuleKind, RuleSpec};
 use vfs::GuestPath;
 
-pub use drivers::inject_modules;
+pub use drivers::{InjectionPlan, inject_modules};
 
 use crate::plan::Context;
 use crate::{Finding, FixError, Stage};

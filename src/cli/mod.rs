@@ -1,0 +1,5 @@
+//! The command line: arguments, addresses, modes and owners. Nothing here touches an image.
+
+pub mod address;
+pub mod args;
+pub mod mode;

@@ -1,0 +1,61 @@
+//! One file for each group of commands.
+
+mod change;
+mod fix;
+mod fsck;
+mod generated;
+mod initramfs;
+mod inspect;
+mod look;
+mod profiles;
+mod undo;
+
+use crate::cli::args::Command;
+use crate::render::output::{Failure, Output};
+
+/// Exit code of a command, or why it failed.
+pub type CommandResult = Result<u8, Failure>;
+
+/// Runs one command.
+pub fn run(command: Command, output: &Output) -> CommandResult {
+    match command {
+        Command::Inspect { images, image } => inspect::run(&images, &image, output),
+        Command::Fix { path, profile, dry_run, diff, only, skip, target, image } => {
+            let request = fix::Request { path, profile, dry_run, diff, only, skip, target, image };
+            fix::run(&request, output)
+        }
+        Command::Undo { path, undo_file } => undo::run(&path, undo_file.as_deref(), output),
+        Command::Ls { address, long, recursive, image } => {
+            look::ls(&address, long, recursive, &image, output)
+        }
+        Command::Cat { address, image } => look::cat(&address, &image, output),
+        Command::Stat { address, image } => look::stat(&address, &image, output),
+        Command::Cp { source, destination, target, image } => {
+            change::cp(&source, &destination, &target, &image, output)
+        }
+        Command::Write { address, append, mode, target, image } => {
+            change::write(&address, append, &mode, &target, &image, output)
+        }
+        Command::Rm { address, recursive, target, image } => {
+            change::rm(&address, recursive, &target, &image, output)
+        }
+        Command::Mkdir { address, parents, mode, target, image } => {
+            change::mkdir(&address, parents, &mode, &target, &image, output)
+        }
+        Command::Chmod { mode, address, target, image } => {
+            change::chmod(&mode, &address, &target, &image, output)
+        }
+        Command::Chown { owner, address, target, image } => {
+            change::chown(&owner, &address, &target, &image, output)
+        }
+        Command::Ln { symbolic, target_path, address, target, image } => {
+            change::ln(symbolic, &target_path, &address, &target, &image, output)
+        }
+        Command::Initramfs(command) => initramfs::run(command, output),
+        Command::Fsck { path, image } => fsck::fsck(&path, &image, output),
+        Command::Dump { path, layer, image } => fsck::dump(&path, &layer, &image, output),
+        Command::Profiles(command) => profiles::run(command, output),
+        Command::Completions { shell } => generated::completions(shell, output),
+        Command::Man { directory } => generated::man(&directory, output),
+    }
+}

@@ -1,0 +1,95 @@
+//! The layers of an image as text.
+
+use stack::Layer;
+
+use super::output::single_line;
+use super::table::{bytes, columns};
+
+/// A block of text for all layers.
+pub fn text(layers: &[Layer], notes: &[String]) -> String {
+    let mut text = String::new();
+    let mut volumes = Vec::new();
+    for layer in layers {
+        match layer {
+            Layer::Image(image) => {
+                text.push_str(&format!(
+                    "  {} image, {} virtual, {} stored\n",
+                    image.format,
+                    bytes(image.virtual_bytes),
+                    bytes(image.file_bytes)
+                ));
+                if let Some(qcow2) = &image.qcow2 {
+                    text.push_str(&format!("  {}\n", qcow2_text(qcow2)));
+                }
+                if image.had_interrupted_commit {
+                    text.push_str("  an interrupted change was found beside the image; the bytes from before are shown\n");
+                }
+            }
+            Layer::PartitionTable(table) => {
+                let copy = table.gpt_copy.map(|copy| format!(", {copy} header used")).unwrap_or_default();
+                text.push_str(&format!(
+                    "  partition table: {}, sectors of {} bytes{copy}, boot code: {}\n",
+                    table.kind, table.sector_size, table.boot_code
+                ));
+                for finding in &table.findings {
+                    text.push_str(&format!("    {} [{}]\n", single_line(&finding.detail), finding.code));
+                }
+            }
+            Layer::Volume(volume) => {
+                let mut row = vec![volume.name.clone(), bytes(volume.bytes)];
+                row.push(volume.content.clone().unwrap_or_else(|| "nothing recognised".into()));
+                row.push(volume.uuid.clone().unwrap_or_default());
+                row.push(single_line(volume.label.as_deref().unwrap_or_default()));
+                row.push(
+                    volume
+                        .mounted_at
+                        .clone()
+                        .map(|at| format!("at {}", single_line(&at)))
+                        .unwrap_or_default(),
+                );
+                let mut remarks = Vec::new();
+                if let Some(filesystem) = &volume.filesystem {
+                    remarks.push(format!("{} free", bytes(filesystem.free_bytes)));
+                    if let Some(recovery) = &filesystem.recovery {
+                        remarks.push(format!(
+                            "journal replayed in memory: {} transactions",
+                            recovery.transactions
+                        ));
+                    }
+                    if filesystem.has_error_state {
+                        remarks.push("the kernel has recorded errors".into());
+                    }
+                }
+                if let Some(problem) = &volume.problem {
+                    remarks.push(format!("{} [{}]", single_line(&problem.message), problem.code));
+                }
+                row.push(remarks.join(", "));
+                volumes.push(row);
+            }
+            Layer::Mounts(_) => {}
+        }
+    }
+    text.push_str(&columns(&volumes, 2));
+    for note in notes {
+        text.push_str(&format!("  note: {}\n", single_line(note)));
+    }
+    text
+}
+
+fn qcow2_text(info: &qcow2::Qcow2Info) -> String {
+    let mut words = vec![
+        format!("qcow2 version {}", info.version),
+        format!("clusters of {}", bytes(info.cluster_size)),
+        format!("{} snapshots", info.snapshots.len()),
+    ];
+    if let Some(backing) = &info.backing {
+        words.push(format!("backed by {}", single_line(&backing.name)));
+    }
+    if info.is_dirty {
+        words.push("dirty: reference counts are rebuilt at the next change".into());
+    }
+    if info.is_corrupt {
+        words.push("marked corrupt".into());
+    }
+    words.join(", ")
+}

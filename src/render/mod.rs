@@ -1,0 +1,7 @@
+//! How results, failures and progress look.
+
+pub mod diff;
+pub mod layers;
+pub mod output;
+pub mod progress;
+pub mod table;
