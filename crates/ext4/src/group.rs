@@ -3,7 +3,7 @@
 
 use bitflags::bitflags;
 use block::ReadAt;
-use ondisk::{le_u16, le_u32, put_le_u16, put_le_u32};
+use ondisk::{le_u16, le_u32, put_le_u16};
 
 use crate::error::{Result, corrupt, device};
 use crate::feature::{Compat, Incompat, RoCompat};

@@ -477,10 +477,4 @@ impl Superblock {
     pub(crate) fn mmp_block(&self) -> u64 {
         le_u64(&self.raw, 0x168)
     }
-
-    /// Groups per flex group.
-    pub(crate) fn flex_groups(&self) -> u32 {
-        let shift = self.raw[0x174];
-        if self.features.incompat.contains(Incompat::FLEX_BG) && shift < 31 { 1 << shift } else { 1 }
-    }
 }

@@ -26,7 +26,7 @@ fn host_tree() -> tempfile::TempDir {
     std::fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
     std::fs::write(dir.path().join("a/b/c/leaf"), b"leaf").unwrap();
     std::fs::create_dir(dir.path().join("many")).unwrap();
-    for index in 0..3000 {
+    for index in 0..1200 {
         std::fs::write(dir.path().join(format!("many/name with number {index:05}")), b"").unwrap();
     }
     std::fs::write(dir.path().join("many/\u{fc}ml\u{e4}ut"), b"u").unwrap();
@@ -94,7 +94,7 @@ fn reads_what_mke2fs_put_in() {
     ];
     for row in rows {
         let mut args = row.to_vec();
-        args.extend(["-N", "8000", "-d", tree.path().to_str().unwrap()]);
+        args.extend(["-N", "4000", "-d", tree.path().to_str().unwrap()]);
         let image = e2fs::mkfs(&args, 96 << 20).unwrap();
         for indexed in [false, true] {
             if indexed {

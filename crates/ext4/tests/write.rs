@@ -1,12 +1,10 @@
 //! Every edit, over a matrix of mke2fs options, judged by e2fsck and debugfs.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use block::{BlockError, ReadAt, WriteAt};
 use coldfit_ext4::Ext4;
 use testkit::e2fs;
-use vfs::{FileKind, Filesystem, MetadataChange, NewNode, NodeId, Timestamp, VfsError, WritableFilesystem};
+use vfs::{FileKind, Filesystem, NewNode, NodeId, Timestamp, VfsError, WritableFilesystem};
 
 const NOW: Timestamp = Timestamp { seconds: 1_700_000_100, nanoseconds: 123_456_789 };
 const MIB: u64 = 1 << 20;
@@ -214,23 +212,29 @@ fn names_move_as_rename_2_says() {
     });
 }
 
+/// Options, names, length of the longest names, hash, levels of the index below its root.
+type IndexRow = (&'static [&'static str], usize, usize, &'static str, Option<u32>);
+
+const INDEX_ROWS: &[IndexRow] = &[
+    (&["-t", "ext4", "-b", "1024"], 20_000, 120, "half_md4", Some(1)),
+    (&["-t", "ext4", "-b", "4096"], 6_000, 120, "half_md4", Some(0)),
+    (&["-t", "ext4", "-b", "1024", "-O", "large_dir"], 45_000, 240, "half_md4", Some(2)),
+    (&["-t", "ext4", "-b", "1024", "-O", "large_dir,^metadata_csum"], 3_000, 120, "tea", Some(1)),
+    (&["-t", "ext3", "-b", "1024"], 6_000, 120, "tea", Some(1)),
+    (&["-t", "ext4", "-b", "1024"], 3_000, 120, "legacy", Some(1)),
+    (&["-t", "ext4", "-b", "1024", "-O", "^dir_index"], 1_500, 120, "half_md4", None),
+];
+
 #[test]
 fn a_directory_grows_through_every_level_of_its_index() {
-    for (args, names, hash) in [
-        (&["-t", "ext4", "-b", "1024", "-N", "60000"][..], 24_000usize, "half_md4"),
-        (&["-t", "ext4", "-b", "4096", "-N", "20000"], 9_000, "half_md4"),
-        (&["-t", "ext4", "-b", "1024", "-O", "large_dir,^metadata_csum", "-N", "60000"], 12_000, "half_md4"),
-        (&["-t", "ext3", "-b", "1024", "-N", "20000"], 8_000, "tea"),
-        (&["-t", "ext4", "-b", "1024", "-N", "20000"], 4_000, "legacy"),
-        (&["-t", "ext4", "-b", "1024", "-N", "20000", "-O", "^dir_index"], 1_500, "half_md4"),
-    ] {
-        let image = e2fs::mkfs(args, 128 * MIB).unwrap();
+    for (args, names, longest, hash, levels) in INDEX_ROWS.iter().copied() {
+        let image = e2fs::mkfs(args, 96 * MIB).unwrap();
         e2fs::debugfs_write(&image, &format!("ssv def_hash_version {hash}\n")).unwrap();
         let mut fs = open(&image);
         let root = fs.root();
         let dir = create(&mut fs, root, "d", NewNode::Directory);
         let file = create(&mut fs, root, "f", NewNode::Regular(b""));
-        let name = |n: usize| format!("{n}-{}\u{e4}", "n".repeat(n % 90 + 30)).into_bytes();
+        let name = |n: usize| format!("{n}-{}\u{e4}", "n".repeat(longest - n % 90 - 20)).into_bytes();
         for n in 0..names {
             fs.link(file, dir, &name(n)).unwrap();
         }
@@ -240,9 +244,10 @@ fn a_directory_grows_through_every_level_of_its_index() {
         for n in (0..names).step_by(7) {
             assert_eq!(fs.lookup(dir, &name(n)).unwrap(), Some(file));
         }
-        if names == 24_000 {
-            let dump = e2fs::debugfs(&image, "htree_dump /d\n").unwrap();
-            assert!(dump.contains("Indirect levels: 1"), "the index has two levels");
+        let dump = e2fs::debugfs(&image, "htree_dump /d\n").unwrap();
+        match levels {
+            Some(levels) => assert!(dump.contains(&format!("Indirect levels: {levels}")), "{args:?} {hash}"),
+            None => assert!(!dump.contains("Indirect levels"), "{dump}"),
         }
         for n in 0..names {
             if n % 3 != 0 {
@@ -255,4 +260,31 @@ fn a_directory_grows_through_every_level_of_its_index() {
         fs.flush().unwrap();
         e2fs::e2fsck_clean(&image).unwrap_or_else(|error| panic!("{args:?}: {error}"));
     }
+}
+
+#[test]
+fn more_than_65000_subdirectories_count_as_one_link() {
+    let image = e2fs::mkfs(&["-t", "ext4", "-b", "1024", "-N", "66000"], 160 * MIB).unwrap();
+    let mut fs = open(&image);
+    let root = fs.root();
+    let dir = create(&mut fs, root, "d", NewNode::Directory);
+    for n in 0..65_010 {
+        create(&mut fs, dir, &n.to_string(), NewNode::Directory);
+        if n == 64_996 {
+            assert_eq!(fs.stat(dir).unwrap().links, 64_999);
+        }
+    }
+    assert_eq!(fs.stat(dir).unwrap().links, 1);
+    fs.flush().unwrap();
+    e2fs::e2fsck_clean(&image).unwrap_or_else(|error| panic!("{error}"));
+    let image = e2fs::mkfs(&["-t", "ext4", "-O", "^dir_nlink"], 16 * MIB).unwrap();
+    let mut fs = open(&image);
+    let file = create(&mut fs, root, "f", NewNode::Regular(b""));
+    let names = create(&mut fs, root, "names", NewNode::Directory);
+    for n in 1..65_000 {
+        fs.link(file, names, n.to_string().as_bytes()).unwrap();
+    }
+    assert!(matches!(fs.link(file, root, b"one more"), Err(VfsError::Limit { .. })));
+    fs.flush().unwrap();
+    e2fs::e2fsck_clean(&image).unwrap_or_else(|error| panic!("{error}"));
 }

@@ -129,7 +129,7 @@ impl Ext4 {
                     return self.take_bits(group, start, len.min(wanted)).map(Some);
                 }
             }
-            least /= 4;
+            least = if least == 1 { 0 } else { (least / 4).max(1) };
         }
         Ok(None)
     }
