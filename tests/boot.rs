@@ -128,7 +128,7 @@ fn the_guests_own_rebuild_keeps_the_drivers() {
     // What an upgrade of the kernel package runs: depmod, initramfs-tools and update-grub hooks.
     let script = "export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive HOME=/root\n\
         exec </dev/null >/dev/ttyS0 2>&1\nset -eux\nmount -o remount,rw /\n\
-        rm /boot/initrd.img-$(uname -r) /boot/grub/grub.cfg\n\
+        rm /boot/initrd.img-$(uname -r)\necho '# from before' >> /boot/grub/grub.cfg\n\
         /var/lib/dpkg/info/linux-image-$(uname -r).postinst configure 0\n\
         sync\nmount -o remount,ro /\necho COLDFIT-REBUILT\npoweroff -f\n";
     let arguments = "root=/dev/vda1 ro console=ttyS0 panic=-1 init=/bin/sh mitigations=off -- /dev/vdb";
@@ -147,6 +147,7 @@ fn the_guests_own_rebuild_keeps_the_drivers() {
     let modules = module_files(&rebuilt.initramfs).unwrap();
     assert!(WANTED.iter().all(|name| modules.contains(*name)), "{modules:?}");
     let config = root.text("/boot/grub/grub.cfg").unwrap();
+    assert!(!config.contains("# from before"), "update-grub did not run");
     let default = config.lines().find(|line| line.trim_start().starts_with("linux\t")).unwrap();
     assert!(default.contains("root=UUID=") && default.contains("console=ttyS0"), "{default}");
     let line = boot(disk.path(), Bus::Nvme).reached.expect("the rebuilt system boots on nvme");
