@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use block::{
     Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions,
@@ -58,6 +58,8 @@ pub struct SealedImage {
     options: DiskOptions,
     gate: Arc<dyn OpenGate>,
     is_verified: AtomicBool,
+    /// Made once: planning reads everything that a commit moves.
+    plan: OnceLock<HostPlan>,
 }
 
 impl SealedImage {
@@ -84,6 +86,7 @@ impl SealedImage {
             options: image.options,
             gate: image.gate,
             is_verified: AtomicBool::new(false),
+            plan: OnceLock::new(),
         })
     }
 
@@ -184,10 +187,14 @@ impl SealedImage {
 
     /// Host-file writes that bring the changes into the image.
     pub fn plan(&self) -> Result<HostPlan, StackError> {
-        match &self.driver {
-            Driver::Raw => Ok(raw_plan(&self.changes, self.file.len())),
-            Driver::Qcow2(image) => Ok(image.plan_commit(&self.changes)?),
+        if let Some(plan) = self.plan.get() {
+            return Ok(plan.clone());
         }
+        let plan = match &self.driver {
+            Driver::Raw => raw_plan(&self.changes, self.file.len()),
+            Driver::Qcow2(image) => image.plan_commit(&self.changes)?,
+        };
+        Ok(self.plan.get_or_init(|| plan).clone())
     }
 
     /// Writes the changes: all of them, or none. Verifies first, unless [`SealedImage::verify`] has done so.
