@@ -81,7 +81,7 @@ pub fn recover(dev: &Arc<dyn WriteAt>) -> Result<RecoveryReport> {
                 mark_empty(&**dev, &log, &journal, journal.sequence)?;
             }
             report.has_recorded_error = journal.errno != 0;
-            mark_recovered(&**dev, report.has_recorded_error)?;
+            mark_recovered(dev, report.has_recorded_error)?;
         }
         None if is_dirty => {
             return Err(unsupported("ext4.journal.external", "replay of an external journal", ""));
@@ -108,9 +108,12 @@ fn has_orphans(superblock: &Superblock) -> bool {
     superblock.last_orphan() != 0 || superblock.features().ro_compat.contains(RoCompat::ORPHAN_PRESENT)
 }
 
-/// Clears `recover` in the superblock as the replay left it.
-fn mark_recovered(dev: &dyn WriteAt, has_error: bool) -> Result<()> {
-    let mut superblock = Superblock::read(dev)?;
+/// Clears `recover` in the superblock as the replay left it, and brings its totals into line with the
+/// descriptors: the kernel logs those, but counts the totals anew at each mount.
+fn mark_recovered(dev: &Arc<dyn WriteAt>, has_error: bool) -> Result<()> {
+    let mut fs = Ext4::load(Device::Write(Arc::clone(dev)))?;
+    fs.settle_totals();
+    let mut superblock = fs.superblock;
     let mut features = *superblock.features();
     features.incompat.remove(Incompat::RECOVER);
     superblock.set_features(features);

@@ -1,6 +1,8 @@
 //! Images, reference tools and the kernel's mount for the tests of this crate.
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part of it.
 
+pub mod memory;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
