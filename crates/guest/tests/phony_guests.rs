@@ -1,5 +1,7 @@
 //! Inspection and verdict on phony guests.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ fn look(fs: DirFs) -> Guest {
 fn boots(guest: &Guest, table: &DeviceTable) -> Vec<Bus> {
     verdict(guest, table).into_iter().filter(|(_, verdict)| verdict.boots()).map(|(bus, _)| bus).collect()
 }
+
+/// Path and content of what is in an initramfs.
+type Entries = Vec<(String, Vec<u8>)>;
 
 fn messages(verdict: &Verdict) -> Vec<String> {
     verdict.reasons().iter().map(|reason| reason.message.clone()).collect()
@@ -197,7 +202,7 @@ fn root_devices_on_each_bus() {
 fn dependencies_indexes_and_blacklists_count() {
     let root = format!("UUID={ROOT}");
     let table = devices();
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let with = |change: &dyn Fn(&mut Entries)| {
         let mut fs = old_server(&root, &uuid_fstab(), &ALL);
         let mut entries = initramfs_entries(KVER, &ALL);
         change(&mut entries);
@@ -403,6 +408,16 @@ fn firmware_and_boot_loader_are_judged_first() {
     }
     let verdicts = verdict(&look(debian()), &devices());
     assert_eq!(codes(of(&verdicts, Bus::Ahci)), ["boot.loader.unknown"]);
+
+    // A search that finds nothing leaves the device that was set; without one the kernel is not found.
+    let config = grub_cfg(&[KVER], "/boot", "11-22", &root, "");
+    for (config, expected) in
+        [(config.clone(), &[][..]), (config.replace("\tset root='hd0,msdos1'\n", ""), &["boot.entry.search"])]
+    {
+        let mut fs = old_server(&root, &uuid_fstab(), &ALL);
+        fs.add_file("/boot/grub/grub.cfg", config);
+        assert_eq!(codes(of(&verdict(&look(fs), &devices()), Bus::Ahci)), expected);
+    }
 }
 
 #[test]
