@@ -1,5 +1,7 @@
 //! `grub-mkconfig` and `grub-script-check` judge the parser and its edits.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 mod support;
 
 use coldfit_boot::{BootError, CommandLine, DefaultGrub, Edit, GrubConfig, GrubEnv, SourceFile};

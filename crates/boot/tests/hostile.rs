@@ -1,5 +1,7 @@
 //! Damaged and hostile files: no panic, bounded time, and edits that read back as they were asked for.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 use std::time::{Duration, Instant};
 
 use coldfit_boot::{BootError, CommandLine, DefaultGrub, Edit, GrubConfig, GrubEnv, SourceFile};

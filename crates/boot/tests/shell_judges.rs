@@ -1,5 +1,7 @@
 //! The shell judges what the assignments of `/etc/default/grub` are worth, before an edit and after it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 use std::process::Command;
 
 use coldfit_boot::{CommandLine, DefaultGrub, Edit, EffectiveValue, SourceFile};

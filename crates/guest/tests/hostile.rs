@@ -1,5 +1,7 @@
 //! Damaged guests: inspection and verdict end soon, without a panic, and never say `boots` of what is broken.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 mod support;
 
 use std::time::{Duration, Instant};
