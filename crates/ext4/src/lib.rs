@@ -27,6 +27,7 @@ mod write;
 mod xattr;
 
 pub use check::{CheckReport, Problem, check};
+pub use dump::dump;
 pub use feature::{Compat, Features, Incompat, RoCompat};
 pub use fs::Ext4;
 pub use group::{Descriptor, GroupFlags};
