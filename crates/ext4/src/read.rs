@@ -177,13 +177,15 @@ impl Filesystem for Ext4 {
     fn space(&self) -> Result<SpaceInfo> {
         let superblock = &self.superblock;
         let bs = u64::from(superblock.block_size());
-        let free = superblock.free_blocks().min(superblock.blocks());
+        // The kernel leaves the superblock's totals stale; the descriptors count.
+        let (clusters, inodes) = self.descriptor_totals();
+        let free = (clusters * u64::from(superblock.cluster_ratio())).min(superblock.blocks());
         Ok(SpaceInfo {
             total_bytes: superblock.blocks() * bs,
             free_bytes: free * bs,
             available_bytes: free.saturating_sub(superblock.reserved_blocks()) * bs,
             inodes: superblock.inodes().into(),
-            free_inodes: superblock.free_inodes().min(superblock.inodes()).into(),
+            free_inodes: inodes.min(superblock.inodes().into()),
         })
     }
 

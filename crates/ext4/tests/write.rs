@@ -217,7 +217,8 @@ type IndexRow = (&'static [&'static str], usize, usize, &'static str, Option<u32
 
 const INDEX_ROWS: &[IndexRow] = &[
     (&["-t", "ext4", "-b", "1024"], 20_000, 120, "half_md4", Some(1)),
-    (&["-t", "ext4", "-b", "4096"], 6_000, 120, "half_md4", Some(0)),
+    // Superblock flag 2: names are hashed as unsigned characters.
+    (&["-t", "ext4", "-b", "4096"], 6_000, 120, "half_md4\nssv flags 2", Some(0)),
     (&["-t", "ext4", "-b", "1024", "-O", "large_dir"], 45_000, 240, "half_md4", Some(2)),
     (&["-t", "ext4", "-b", "1024", "-O", "large_dir,^metadata_csum"], 3_000, 120, "tea", Some(1)),
     (&["-t", "ext3", "-b", "1024"], 6_000, 120, "tea", Some(1)),

@@ -114,3 +114,26 @@ pub fn device(image: &Path) -> Result<std::sync::Arc<block::FileDevice>> {
 fn io(path: &Path, source: std::io::Error) -> LabError {
     LabError::Io { path: path.into(), source }
 }
+
+/// Mounts an image through the kernel's loop device, writable, and runs `work` on the mount point.
+/// `None` without root: then nobody asked the kernel.
+pub fn with_kernel_mount<T>(image: &Path, work: impl FnOnce(&Path) -> T) -> Result<Option<T>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let dir = tempfile::tempdir().map_err(|source| io(Path::new("/tmp"), source))?;
+    tool::finish(tool::command("mount", ["-o", "loop"]).arg(image).arg(dir.path()))?;
+    let guard = Unmount(dir.path().to_owned());
+    let result = work(dir.path());
+    drop(guard);
+    Ok(Some(result))
+}
+
+/// Unmounts also when the work on a mount panics.
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = tool::command("umount", [&self.0]).status();
+    }
+}

@@ -88,7 +88,7 @@ impl Bitmap {
     pub(crate) fn first_free(&self, from: u32) -> Option<u32> {
         let mut bit = from;
         while bit < self.bits {
-            if bit % 8 == 0 && self.bytes.get(bit as usize / 8) == Some(&0xff) {
+            if bit.is_multiple_of(8) && self.bytes.get(bit as usize / 8) == Some(&0xff) {
                 bit += 8;
             } else if self.get(bit) {
                 bit += 1;
@@ -104,7 +104,7 @@ impl Bitmap {
         let end = self.bits.min(start.saturating_add(most));
         let mut bit = start;
         while bit < end {
-            if bit % 8 == 0 && bit + 8 <= end && self.bytes.get(bit as usize / 8) == Some(&0) {
+            if bit.is_multiple_of(8) && bit + 8 <= end && self.bytes.get(bit as usize / 8) == Some(&0) {
                 bit += 8;
             } else if self.get(bit) {
                 break;

@@ -3,7 +3,7 @@
 use ondisk::{put_le_u16, put_le_u32};
 use vfs::{FileKind, VfsError};
 
-use super::block::{BlockRole, ENTRY_HEAD, NODE_ENTRIES_AT, ROOT_ENTRIES_AT, entry_bytes};
+use super::block::{BlockRole, ENTRY_HEAD, NODE_ENTRIES_AT, ROOT_ENTRIES_AT, RawEntry, entry_bytes};
 use super::hash::HashKind;
 use super::{EntryPlace, type_of_kind};
 use crate::error::{Result, corrupt};
@@ -20,6 +20,21 @@ pub(crate) struct NewEntry<'a> {
     pub name: &'a [u8],
     pub inode: u32,
     pub kind: FileKind,
+}
+
+/// An entry that moves from one block to another.
+#[derive(Debug, Clone)]
+pub(super) struct MovedEntry {
+    pub name: Vec<u8>,
+    pub inode: u32,
+    pub file_type: u8,
+}
+
+impl MovedEntry {
+    /// Takes an entry over from the block that holds it.
+    pub(super) fn of(entry: &RawEntry, raw: &[u8]) -> Self {
+        Self { name: entry.name(raw).to_vec(), inode: entry.inode, file_type: entry.file_type }
+    }
 }
 
 impl Ext4 {
@@ -168,11 +183,11 @@ impl Ext4 {
         }
         let parent = ondisk::le_u32(dir.i_block(), 0);
         let content = self.inline_dir_entries(dir)?;
-        let mut entries: Vec<(Vec<u8>, u32, u8)> = Vec::new();
+        let mut entries: Vec<MovedEntry> = Vec::new();
         for part in content.parts() {
             for entry in self.parse_entries(dir, None, part.bytes)? {
                 if entry.inode != 0 {
-                    entries.push((entry.name(part.bytes).to_vec(), entry.inode, entry.file_type));
+                    entries.push(MovedEntry::of(&entry, part.bytes));
                 }
             }
         }
@@ -183,7 +198,7 @@ impl Ext4 {
         let (_, physical) = self.append_dir_block(dir)?;
         let raw = self.empty_dir_block(dir, parent);
         self.put_block(physical, raw, true)?;
-        for (name, inode, file_type) in entries {
+        for MovedEntry { name, inode, file_type } in entries {
             let kind = match super::kind_of_type(file_type) {
                 Some(kind) => kind,
                 None => self.live_inode(inode)?.require_kind()?,
@@ -209,10 +224,10 @@ impl Ext4 {
             .find(|entry| entry.inode != 0 && entry.name(&raw) == b"..")
             .map(|entry| entry.inode);
         let Some(parent) = parent else { return Err(self.entry_gone(dir, b"..")) };
-        let moved: Vec<(Vec<u8>, u32, u8)> = entries
+        let moved: Vec<MovedEntry> = entries
             .iter()
             .filter(|entry| entry.inode != 0 && entry.name(&raw) != b"." && entry.name(&raw) != b"..")
-            .map(|entry| (entry.name(&raw).to_vec(), entry.inode, entry.file_type))
+            .map(|entry| MovedEntry::of(entry, &raw))
             .collect();
         let (logical, physical) = self.append_dir_block(dir)?;
         let leaf = self.build_leaf(dir, &moved);
@@ -231,14 +246,14 @@ impl Ext4 {
     }
 
     /// A leaf with these entries packed from its start, the last one reaching to the end.
-    pub(super) fn build_leaf(&self, dir: &Inode, entries: &[(Vec<u8>, u32, u8)]) -> Vec<u8> {
+    pub(super) fn build_leaf(&self, dir: &Inode, entries: &[MovedEntry]) -> Vec<u8> {
         let mut raw = vec![0; self.block_size()];
         let end = self.leaf_bytes();
         if entries.is_empty() {
             self.put_rec_len(&mut raw, 0, end);
         }
         let mut at = 0;
-        for (index, (name, inode, file_type)) in entries.iter().enumerate() {
+        for (index, MovedEntry { name, inode, file_type }) in entries.iter().enumerate() {
             let is_last = index + 1 == entries.len();
             let rec_len = if is_last { end - at } else { entry_bytes(name.len()) };
             self.put_entry(&mut raw, at, rec_len, *inode, name, *file_type);

@@ -4,7 +4,7 @@ use ondisk::{put_le_u16, put_le_u32};
 use vfs::VfsError;
 
 use super::block::{BlockRole, entry_bytes};
-use super::edit::NewEntry;
+use super::edit::{MovedEntry, NewEntry};
 use super::hash::NameHash;
 use super::htree::Frame;
 use crate::error::{Result, corrupt};
@@ -58,24 +58,21 @@ impl Ext4 {
                 format!("block {leaf} is no leaf"),
             ));
         }
-        let mut entries: Vec<(u32, (Vec<u8>, u32, u8))> = self
+        let mut entries: Vec<(u32, MovedEntry)> = self
             .parse_entries(dir, Some(leaf), self.entry_area(&raw, role))?
             .iter()
             .filter(|entry| entry.inode != 0)
-            .map(|entry| {
-                let name = entry.name(&raw);
-                (hasher.of(name), (name.to_vec(), entry.inode, entry.file_type))
-            })
+            .map(|entry| (hasher.of(entry.name(&raw)), MovedEntry::of(entry, &raw)))
             .collect();
         entries.sort_by_key(|entry| entry.0);
-        let total: usize = entries.iter().map(|(_, entry)| entry_bytes(entry.0.len())).sum();
+        let total: usize = entries.iter().map(|(_, entry)| entry_bytes(entry.name.len())).sum();
         let mut bytes = 0;
         let mut cut = 0;
         for (_, entry) in &entries {
-            if bytes + entry_bytes(entry.0.len()) > total / 2 && cut > 0 {
+            if bytes + entry_bytes(entry.name.len()) > total / 2 && cut > 0 {
                 break;
             }
-            bytes += entry_bytes(entry.0.len());
+            bytes += entry_bytes(entry.name.len());
             cut += 1;
         }
         if entries.len() < 2 {
@@ -88,7 +85,7 @@ impl Ext4 {
         let upper = entries.split_off(cut.min(entries.len() - 1));
         let key = upper.first().map_or(0, |entry| entry.0);
         let continues = entries.last().is_some_and(|entry| entry.0 == key);
-        let strip = |entries: Vec<(u32, (Vec<u8>, u32, u8))>| -> Vec<(Vec<u8>, u32, u8)> {
+        let strip = |entries: Vec<(u32, MovedEntry)>| -> Vec<MovedEntry> {
             entries.into_iter().map(|(_, entry)| entry).collect()
         };
         let (new, new_physical) = self.append_dir_block(dir)?;

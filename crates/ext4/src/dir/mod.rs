@@ -99,7 +99,7 @@ impl Ext4 {
         let bs = self.block_size() as u64;
         let bad =
             |detail: String| corrupt("ext4.dir.size", format!("directory of inode {}", dir.number()), detail);
-        if size == 0 || size % bs != 0 || size / bs > self.superblock.blocks() {
+        if size == 0 || !size.is_multiple_of(bs) || size / bs > self.superblock.blocks() {
             return Err(bad(format!("{size} bytes with blocks of {bs} bytes")));
         }
         let (mut runs, _) = self.runs(dir)?;

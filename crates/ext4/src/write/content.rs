@@ -140,7 +140,7 @@ impl Ext4 {
         pieces: &mut Vec<Piece>,
     ) -> Result<()> {
         let bs = self.block_size() as u64;
-        if end % bs == 0 {
+        if end.is_multiple_of(bs) {
             return Ok(());
         }
         let Mapped::Blocks(run) = self.map_block(inode, end / bs)? else { return Ok(()) };
