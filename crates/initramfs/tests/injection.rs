@@ -220,8 +220,8 @@ fn rewrite_keeps_what_was_there() {
         case.expect_complete(&file);
         let stream = &file[main.offset as usize..];
         common::filter("cpio", &["-t", "--quiet"], &common::unpack(after.segments()[1].compression, stream));
-        let hazard = Some("the kernel reads no further".to_string());
-        let unreadable = Append { hazard, ..(*append).clone() };
+        let mut unreadable = append.clone();
+        unreadable.hazard = Some("the kernel reads no further".to_string());
         let by_hazard = new_file(&original, &before, &unreadable, u64::MAX, &Limits::default()).unwrap();
         assert!(
             by_hazard == (file.clone(), Placement::Rewritten),
