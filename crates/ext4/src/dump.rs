@@ -157,7 +157,9 @@ impl Dump<'_> {
         match inode.kind() {
             _ if inode.has(InodeFlags::INLINE_DATA) => false,
             Some(vfs::FileKind::Regular | vfs::FileKind::Directory) => true,
-            Some(vfs::FileKind::Symlink) => inode.has(InodeFlags::EXTENTS) || inode.size(&self.superblock) >= 60,
+            Some(vfs::FileKind::Symlink) => {
+                inode.has(InodeFlags::EXTENTS) || inode.size(&self.superblock) >= 60
+            }
             _ => false,
         }
     }
@@ -165,13 +167,9 @@ impl Dump<'_> {
     fn map(&mut self, inode: &Inode) -> Result<()> {
         let mut pieces = Vec::new();
         let mut problems = Vec::new();
-        walk_map(
-            self.dev,
-            &self.superblock,
-            inode,
-            &mut |piece| pieces.push(piece),
-            &mut |problem| problems.push(problem),
-        )?;
+        walk_map(self.dev, &self.superblock, inode, &mut |piece| pieces.push(piece), &mut |problem| {
+            problems.push(problem)
+        })?;
         for piece in &pieces {
             match piece {
                 MapPiece::Node { physical } => self.line(format_args!("  map block {physical}"))?,
@@ -213,7 +211,10 @@ impl Dump<'_> {
             let (inode, name_len, kind) = (le_u32(header, 0), usize::from(header[6]), header[7]);
             if inode != 0 {
                 let name = raw.get(at + 8..at + 8 + name_len).unwrap_or_default();
-                self.line(format_args!("  block {logical} byte {at}: {} → {inode} type {kind}", shown(name)))?;
+                self.line(format_args!(
+                    "  block {logical} byte {at}: {} → {inode} type {kind}",
+                    shown(name)
+                ))?;
             }
             if length < 8 {
                 return Ok(());

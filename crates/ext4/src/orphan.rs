@@ -46,7 +46,11 @@ pub(crate) fn process(dev: &Arc<dyn WriteAt>) -> Result<Processed> {
     let mut seen = BTreeSet::new();
     for number in listed.into_iter().chain(filed) {
         if !seen.insert(number) {
-            return Err(corrupt("ext4.orphans.twice", format!("inode {number}"), "stands twice among the orphans"));
+            return Err(corrupt(
+                "ext4.orphans.twice",
+                format!("inode {number}"),
+                "stands twice among the orphans",
+            ));
         }
         if fs.release_orphan(number)? {
             done.removed += 1;
@@ -60,12 +64,16 @@ pub(crate) fn process(dev: &Arc<dyn WriteAt>) -> Result<Processed> {
 }
 
 fn slots(raw: &[u8]) -> impl Iterator<Item = u32> {
-    raw.get(..raw.len().saturating_sub(TAIL_BYTES)).unwrap_or_default().chunks_exact(4).map(|slot| le_u32(slot, 0))
+    raw.get(..raw.len().saturating_sub(TAIL_BYTES))
+        .unwrap_or_default()
+        .chunks_exact(4)
+        .map(|slot| le_u32(slot, 0))
 }
 
 impl Ext4 {
     fn orphan(&self, number: u32) -> Result<Inode> {
-        let is_reserved = number < self.superblock.first_inode() || number == self.superblock.orphan_file_inode();
+        let is_reserved =
+            number < self.superblock.first_inode() || number == self.superblock.orphan_file_inode();
         let inode = self.inode(number)?;
         if is_reserved || inode.mode() == 0 {
             return Err(corrupt(
@@ -84,7 +92,11 @@ impl Ext4 {
         let mut next = self.superblock.last_orphan();
         while next != 0 {
             if !seen.insert(next) {
-                return Err(corrupt("ext4.orphans.loop", format!("inode {next}"), "the list of orphans is a loop"));
+                return Err(corrupt(
+                    "ext4.orphans.loop",
+                    format!("inode {next}"),
+                    "the list of orphans is a loop",
+                ));
             }
             orphans.push(next);
             next = self.orphan(next)?.dtime();
@@ -113,7 +125,9 @@ impl Ext4 {
                     return Err(corrupt(
                         "ext4.orphans.file",
                         format!("orphan file block {physical}"),
-                        format!("magic {TAIL_MAGIC:#010x} and checksum {expected:#010x} expected, {magic:#010x} and {found:#010x} found"),
+                        format!(
+                            "magic {TAIL_MAGIC:#010x} and checksum {expected:#010x} expected, {magic:#010x} and {found:#010x} found"
+                        ),
                     ));
                 }
                 // Blocks without orphans stay as they are.

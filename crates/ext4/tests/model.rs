@@ -12,9 +12,7 @@ use coldfit_ext4::{Ext4, check};
 use report::Diagnose;
 use support::memory::{Memory, Node};
 use support::*;
-use vfs::{
-    FileKind, Filesystem, MetadataChange, NewNode, NodeId, Timestamp, VfsError, WritableFilesystem,
-};
+use vfs::{FileKind, Filesystem, MetadataChange, NewNode, NodeId, Timestamp, VfsError, WritableFilesystem};
 
 const BATCH: u64 = 100;
 
@@ -233,8 +231,10 @@ impl Walk {
         let dir = self.pick_dir();
         let name = self.name();
         let content = self.content();
-        let target_len = if self.random.chance(70) { 1 + self.random.below(59) } else { 60 + self.random.below(900) };
-        let target: Vec<u8> = self.random.bytes(target_len as usize).iter().map(|byte| byte % 26 + b'a').collect();
+        let target_len =
+            if self.random.chance(70) { 1 + self.random.below(59) } else { 60 + self.random.below(900) };
+        let target: Vec<u8> =
+            self.random.bytes(target_len as usize).iter().map(|byte| byte % 26 + b'a').collect();
         let (major, minor) = if self.random.chance(50) { (8, 17) } else { (300, 70_000) };
         let (kind, node) = match self.random.below(20) {
             0..=10 => (FileKind::Regular, NewNode::Regular(&content)),
@@ -321,7 +321,8 @@ impl Walk {
     fn truncate(&mut self) {
         let Some(number) = self.pick(|node| node.kind == FileKind::Regular) else { return };
         let old = self.memory.node(number).content.len() as u64;
-        let len = if self.random.chance(60) { self.random.below(old + 1) } else { old + self.random.below(50_000) };
+        let len =
+            if self.random.chance(60) { self.random.below(old + 1) } else { old + self.random.below(50_000) };
         self.last = format!("truncate {number} from {old} to {len}");
         let result = self.fs.truncate(NodeId(number), len);
         if self.memory.node(number).is_immutable {
@@ -373,7 +374,9 @@ impl Walk {
     }
 
     fn unlink(&mut self) {
-        let Some((dir, name, number)) = self.pick_name(|node| node.kind != FileKind::Directory) else { return };
+        let Some((dir, name, number)) = self.pick_name(|node| node.kind != FileKind::Directory) else {
+            return;
+        };
         self.last = format!("unlink {number} from {dir}");
         let result = self.fs.unlink(NodeId(dir), &name);
         if self.memory.node(dir).is_immutable || self.memory.node(number).is_immutable {
@@ -387,7 +390,9 @@ impl Walk {
     }
 
     fn remove_dir(&mut self) {
-        let Some((dir, name, number)) = self.pick_name(|node| node.kind == FileKind::Directory) else { return };
+        let Some((dir, name, number)) = self.pick_name(|node| node.kind == FileKind::Directory) else {
+            return;
+        };
         self.last = format!("rmdir {number} from {dir}");
         let result = self.fs.remove_dir(NodeId(dir), &name);
         if self.memory.node(dir).is_immutable || self.memory.node(number).is_immutable {
@@ -407,9 +412,12 @@ impl Walk {
     /// True when directory `dir` is `top` or lies below it.
     fn is_below(&self, dir: u64, top: u64) -> bool {
         let children = |number: u64| {
-            self.memory.node(number).entries.values().copied().filter(|child| {
-                self.memory.node(*child).kind == FileKind::Directory
-            })
+            self.memory
+                .node(number)
+                .entries
+                .values()
+                .copied()
+                .filter(|child| self.memory.node(*child).kind == FileKind::Directory)
         };
         let mut todo = vec![top];
         while let Some(number) = todo.pop() {
@@ -432,8 +440,10 @@ impl Walk {
         let replaced = replaced.or_else(|| self.memory.node(to_dir).entries.get(&to).copied());
         self.last = format!("rename {number} from {from_dir} to {to_dir} over {replaced:?}");
         let result = self.fs.rename(NodeId(from_dir), &from, NodeId(to_dir), &to);
-        let immutable =
-            [Some(from_dir), Some(to_dir), Some(number), replaced].into_iter().flatten().any(|number| self.memory.node(number).is_immutable);
+        let immutable = [Some(from_dir), Some(to_dir), Some(number), replaced]
+            .into_iter()
+            .flatten()
+            .any(|number| self.memory.node(number).is_immutable);
         if immutable {
             // Any refusal will do: which of several reasons counts is not laid down.
             assert!(result.is_err() || replaced == Some(number), "{}", self.last);

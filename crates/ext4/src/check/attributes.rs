@@ -109,7 +109,11 @@ impl Checker<'_> {
                     charged += self.check_entries(number, &entries, raw, false);
                 }
                 Err(detail) => {
-                    self.report.add("ext4.check.attribute", format_args!("attributes in inode {number}"), detail);
+                    self.report.add(
+                        "ext4.check.attribute",
+                        format_args!("attributes in inode {number}"),
+                        detail,
+                    );
                 }
             }
         }
@@ -129,7 +133,9 @@ impl Checker<'_> {
             self.report.add(
                 "ext4.check.attribute",
                 format_args!("inode {number}"),
-                format_args!("attribute block {block} outside the filesystem or without the feature ext_attr"),
+                format_args!(
+                    "attribute block {block} outside the filesystem or without the feature ext_attr"
+                ),
             );
             return Ok(charged);
         }
@@ -155,9 +161,8 @@ impl Checker<'_> {
         let mut raw = vec![0; self.block_bytes()];
         self.read_block(block, &mut raw)?;
         let entries = parse_entries(&raw, BLOCK_HEADER_BYTES, 0);
-        let charged = |entries: &[Entry], checker: &Self| {
-            entries.iter().map(|entry| checker.value_blocks(entry)).sum()
-        };
+        let charged =
+            |entries: &[Entry], checker: &Self| entries.iter().map(|entry| checker.value_blocks(entry)).sum();
         if let Some(shared) = self.attribute_blocks.get_mut(&block) {
             shared.found += 1;
             return Ok(entries.map_or(0, |entries| charged(&entries, self)));
@@ -209,7 +214,10 @@ impl Checker<'_> {
                     self.report.add(
                         "ext4.check.attribute",
                         format_args!("inode {number}"),
-                        format_args!("the value of {name} lies in inode {} without ea_inode", entry.value_inode),
+                        format_args!(
+                            "the value of {name} lies in inode {} without ea_inode",
+                            entry.value_inode
+                        ),
                     );
                 }
                 *self.value_references.entry(entry.value_inode).or_default() += 1;
@@ -269,13 +277,21 @@ impl Checker<'_> {
             let (slots, tail) = raw.split_at(raw.len() - TAIL_BYTES);
             let place = format!("orphan file block {physical}");
             if le_u32(tail, 0) != TAIL_MAGIC {
-                self.report.add("ext4.check.orphan-file", &place, format_args!("magic {:#010x}", le_u32(tail, 0)));
+                self.report.add(
+                    "ext4.check.orphan-file",
+                    &place,
+                    format_args!("magic {:#010x}", le_u32(tail, 0)),
+                );
             }
             if self.has_metadata_csum() {
                 let seed = inode.seed(&self.superblock).0;
                 let expected = ondisk::crc32c_raw(ondisk::crc32c_raw(seed, &physical.to_le_bytes()), slots);
                 if le_u32(tail, 4) != expected {
-                    self.report.add("ext4.check.orphan-file", &place, format_args!("checksum {expected:#010x} expected"));
+                    self.report.add(
+                        "ext4.check.orphan-file",
+                        &place,
+                        format_args!("checksum {expected:#010x} expected"),
+                    );
                 }
             }
             if slots.iter().any(|byte| *byte != 0) {

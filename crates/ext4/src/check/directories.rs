@@ -115,9 +115,14 @@ impl Checker<'_> {
             && self.record_length(le_u16(raw, 16)) == raw.len() - 12
             && raw[18] == 2
             && raw[20..23] == *b"..\0"
-            && (!self.has_incompat(Incompat::FILETYPE) || raw[7] == TYPE_DIRECTORY && raw[19] == TYPE_DIRECTORY);
+            && (!self.has_incompat(Incompat::FILETYPE)
+                || raw[7] == TYPE_DIRECTORY && raw[19] == TYPE_DIRECTORY);
         if !is_right {
-            self.directory_problem(inode, "ext4.check.directory.dots", "the htree root does not start with . and ..");
+            self.directory_problem(
+                inode,
+                "ext4.check.directory.dots",
+                "the htree root does not start with . and ..",
+            );
             return;
         }
         let parent = le_u32(raw, 12);
@@ -149,13 +154,16 @@ impl Checker<'_> {
         if self.has_metadata_csum() {
             end -= TAIL_BYTES;
             let tail = &raw[end..];
-            let is_tail = le_u32(tail, 0) == 0 && le_u16(tail, 4) == 12 && tail[6] == 0 && tail[7] == TAIL_TYPE;
+            let is_tail =
+                le_u32(tail, 0) == 0 && le_u16(tail, 4) == 12 && tail[6] == 0 && tail[7] == TAIL_TYPE;
             let expected = inode.seed(&self.superblock).bytes(&raw[..end]);
             if !is_tail || le_u32(tail, 8) != expected {
                 self.directory_problem(
                     inode,
                     "ext4.check.directory.checksum",
-                    format_args!("block {logical} (at {physical}): checksum {expected:#010x} expected at its end"),
+                    format_args!(
+                        "block {logical} (at {physical}): checksum {expected:#010x} expected at its end"
+                    ),
                 );
             }
         }
@@ -189,7 +197,9 @@ impl Checker<'_> {
                 self.directory_problem(
                     inode,
                     "ext4.check.directory.chain",
-                    format_args!("entry at byte {at} of block {logical}: length {length}, name of {name_len} bytes"),
+                    format_args!(
+                        "entry at byte {at} of block {logical}: length {length}, name of {name_len} bytes"
+                    ),
                 );
                 return;
             };
@@ -227,7 +237,11 @@ impl Checker<'_> {
             self.directory_problem(
                 dir,
                 "ext4.check.directory.dots",
-                format_args!("entry {index} is {} to inode {}", String::from_utf8_lossy(entry.name), entry.inode),
+                format_args!(
+                    "entry {index} is {} to inode {}",
+                    String::from_utf8_lossy(entry.name),
+                    entry.inode
+                ),
             );
             return;
         }
@@ -249,7 +263,11 @@ impl Checker<'_> {
             self.directory_problem(dir, "ext4.check.directory.name", format_args!("{shown:?} is no name"));
         }
         if !reading.names.insert(entry.name.to_vec()) {
-            self.directory_problem(dir, "ext4.check.directory.duplicate", format_args!("{shown:?} stands twice"));
+            self.directory_problem(
+                dir,
+                "ext4.check.directory.duplicate",
+                format_args!("{shown:?} stands twice"),
+            );
         }
         let note = self.inodes.get(entry.inode);
         let State::Used(kind) = note.state else {
@@ -261,7 +279,11 @@ impl Checker<'_> {
             return;
         };
         if entry.inode == ROOT_INODE {
-            self.directory_problem(dir, "ext4.check.directory.inode", format_args!("{shown:?} names the root"));
+            self.directory_problem(
+                dir,
+                "ext4.check.directory.inode",
+                format_args!("{shown:?} names the root"),
+            );
             return;
         }
         let is_right_type = !self.has_incompat(Incompat::FILETYPE) || kind_of_type(entry.file_type) == kind;
@@ -282,7 +304,13 @@ impl Checker<'_> {
         }
     }
 
-    fn check_hash(&mut self, reading: &Reading<'_>, entry: &Named<'_>, logical: u64, (low, high): (u32, u32)) {
+    fn check_hash(
+        &mut self,
+        reading: &Reading<'_>,
+        entry: &Named<'_>,
+        logical: u64,
+        (low, high): (u32, u32),
+    ) {
         let Some(hasher) = reading.tree.as_ref().and_then(|tree| tree.hash.as_ref()) else { return };
         let hash = hasher.of(entry.name);
         if !(low..=high).contains(&hash) {

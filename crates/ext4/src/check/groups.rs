@@ -110,7 +110,12 @@ impl Checker<'_> {
         let free_blocks = free_clusters * u64::from(self.superblock.cluster_ratio());
         for (code, what, found, expected) in [
             ("ext4.check.superblock.free-blocks", "free blocks", self.superblock.free_blocks(), free_blocks),
-            ("ext4.check.superblock.free-inodes", "free inodes", self.superblock.free_inodes().into(), free_inodes),
+            (
+                "ext4.check.superblock.free-inodes",
+                "free inodes",
+                self.superblock.free_inodes().into(),
+                free_inodes,
+            ),
         ] {
             if found != expected {
                 self.report.add(code, "superblock", format_args!("{found} {what}, expected {expected}"));
@@ -135,7 +140,10 @@ impl Checker<'_> {
                 self.report.add(
                     "ext4.check.bitmap.uninit",
                     &place,
-                    format_args!("{} blocks are in use, but the block bitmap is not initialised", in_use - metadata.min(in_use)),
+                    format_args!(
+                        "{} blocks are in use, but the block bitmap is not initialised",
+                        in_use - metadata.min(in_use)
+                    ),
                 );
             }
         } else if self.is_readable(descriptor.block_bitmap()) {
@@ -208,7 +216,15 @@ impl Checker<'_> {
         block < self.superblock.blocks()
     }
 
-    fn check_bitmap_sum(&mut self, place: &str, kind: &str, bitmap: &[u8], bits: u32, stored: u32, mask: u32) {
+    fn check_bitmap_sum(
+        &mut self,
+        place: &str,
+        kind: &str,
+        bitmap: &[u8],
+        bits: u32,
+        stored: u32,
+        mask: u32,
+    ) {
         if !self.has_metadata_csum() {
             return;
         }
@@ -263,5 +279,8 @@ impl Checker<'_> {
 }
 
 fn bit_of(bitmap: &[u8], bit: u64) -> bool {
-    usize::try_from(bit / 8).ok().and_then(|byte| bitmap.get(byte)).is_some_and(|byte| byte >> (bit % 8) & 1 != 0)
+    usize::try_from(bit / 8)
+        .ok()
+        .and_then(|byte| bitmap.get(byte))
+        .is_some_and(|byte| byte >> (bit % 8) & 1 != 0)
 }

@@ -84,7 +84,11 @@ impl Checker<'_> {
         }
         for logical in tree.roles.keys() {
             if !blocks.contains_key(logical) {
-                self.htree_problem(dir, *logical, "the tree names a block that the directory does not have".into());
+                self.htree_problem(
+                    dir,
+                    *logical,
+                    "the tree names a block that the directory does not have".into(),
+                );
             }
         }
         Ok(Some(tree))

@@ -46,7 +46,9 @@ impl Checker<'_> {
         let first = group * per_group + 1;
         // Reserved inodes count as used whatever the table says.
         if group == 0 {
-            for number in (1..self.superblock.first_inode().min(per_group + 1)).filter(|number| *number != ROOT_INODE) {
+            for number in
+                (1..self.superblock.first_inode().min(per_group + 1)).filter(|number| *number != ROOT_INODE)
+            {
                 self.inodes.put(number, Note { state: State::Reserved, ..Note::default() });
             }
         }
@@ -167,19 +169,24 @@ impl Checker<'_> {
             (InodeFlags::EXTENTS, self.has_incompat(Incompat::EXTENTS), "extents"),
             (InodeFlags::INLINE_DATA, self.has_incompat(Incompat::INLINE_DATA), "inline data"),
             (InodeFlags::EA_INODE, self.has_incompat(Incompat::EA_INODE), "an attribute value"),
-            (
-                InodeFlags::INDEX,
-                inode.is_dir() && self.has_compat(Compat::DIR_INDEX),
-                "an htree",
-            ),
+            (InodeFlags::INDEX, inode.is_dir() && self.has_compat(Compat::DIR_INDEX), "an htree"),
         ] {
             if inode.has(flag) && !is_allowed {
-                self.problem(number, "ext4.check.inode.flag", format_args!("has {name}, which may not be here"));
+                self.problem(
+                    number,
+                    "ext4.check.inode.flag",
+                    format_args!("has {name}, which may not be here"),
+                );
             }
         }
-        let is_large = inode.kind() == Some(FileKind::Regular) && inode.size(&self.superblock) >= SMALL_FILE_LIMIT;
+        let is_large =
+            inode.kind() == Some(FileKind::Regular) && inode.size(&self.superblock) >= SMALL_FILE_LIMIT;
         if is_large && !self.has_ro_compat(RoCompat::LARGE_FILE) && number != RESIZE_INODE {
-            self.problem(number, "ext4.check.superblock.large-file", "2 GiB or more without the feature large_file");
+            self.problem(
+                number,
+                "ext4.check.superblock.large-file",
+                "2 GiB or more without the feature large_file",
+            );
         }
     }
 
@@ -211,13 +218,9 @@ impl Checker<'_> {
         }
         let mut pieces = Vec::new();
         let mut problems = Vec::new();
-        walk_map(
-            self.dev,
-            &self.superblock,
-            inode,
-            &mut |piece| pieces.push(piece),
-            &mut |problem| problems.push(problem),
-        )?;
+        walk_map(self.dev, &self.superblock, inode, &mut |piece| pieces.push(piece), &mut |problem| {
+            problems.push(problem)
+        })?;
         for (code, detail) in problems {
             self.problem(number, code, detail);
         }
@@ -294,20 +297,30 @@ impl Checker<'_> {
                     self.problem(
                         number,
                         "ext4.check.directory.size",
-                        format_args!("size {size} with {} of {} blocks mapped", usage.mapped, usage.logical_end),
+                        format_args!(
+                            "size {size} with {} of {} blocks mapped",
+                            usage.mapped, usage.logical_end
+                        ),
                     );
                 }
             }
             Some(FileKind::Regular) => {
                 let is_past_end = usage.last_written.is_some_and(|last| last * block_size > size);
                 if size > self.largest_size(inode) {
-                    self.problem(number, "ext4.check.inode.size", format_args!("size {size} is more than its map can hold"));
+                    self.problem(
+                        number,
+                        "ext4.check.inode.size",
+                        format_args!("size {size} is more than its map can hold"),
+                    );
                 }
                 if is_past_end && !inode.has(InodeFlags::VERITY) {
                     self.problem(
                         number,
                         "ext4.check.inode.size",
-                        format_args!("size {size}, but block {} holds content", usage.last_written.unwrap_or(0)),
+                        format_args!(
+                            "size {size}, but block {} holds content",
+                            usage.last_written.unwrap_or(0)
+                        ),
                     );
                 }
             }
@@ -356,14 +369,22 @@ impl Checker<'_> {
             match first {
                 Some(block) if usage.mapped == 1 => self.read_block(block, &mut text)?,
                 _ => {
-                    self.problem(number, "ext4.check.symlink", format_args!("{} blocks mapped, expected 1", usage.mapped));
+                    self.problem(
+                        number,
+                        "ext4.check.symlink",
+                        format_args!("{} blocks mapped, expected 1", usage.mapped),
+                    );
                     return Ok(());
                 }
             }
         }
         let len = text.iter().position(|byte| *byte == 0).unwrap_or(text.len()) as u64;
         if len != size || size == 0 || size >= block_size as u64 {
-            self.problem(number, "ext4.check.symlink", format_args!("size {size}, but the target has {len} bytes"));
+            self.problem(
+                number,
+                "ext4.check.symlink",
+                format_args!("size {size}, but the target has {len} bytes"),
+            );
         }
         Ok(())
     }

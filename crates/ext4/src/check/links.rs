@@ -72,7 +72,11 @@ impl Checker<'_> {
             State::Free | State::Reserved => {}
             State::AttributeValue => {
                 if !self.value_references.contains_key(&number) {
-                    self.report.add("ext4.check.attribute.references", place, "a value that no attribute names");
+                    self.report.add(
+                        "ext4.check.attribute.references",
+                        place,
+                        "a value that no attribute names",
+                    );
                 }
             }
             State::Used(_) if note.found == 0 && number != ROOT_INODE => {
@@ -103,7 +107,11 @@ impl Checker<'_> {
             let place = format!("directory {number}");
             if *number == ROOT_INODE {
                 if entry.dot_dot.is_some_and(|parent| parent != ROOT_INODE) {
-                    self.report.add("ext4.check.directory.parent", &place, "the root's .. is another directory");
+                    self.report.add(
+                        "ext4.check.directory.parent",
+                        &place,
+                        "the root's .. is another directory",
+                    );
                 }
                 continue;
             }

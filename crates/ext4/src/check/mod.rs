@@ -133,8 +133,6 @@ impl<'a> Checker<'a> {
     }
 
     fn read_block(&self, block: u64, buf: &mut [u8]) -> Result<()> {
-        self.dev
-            .read_exact_at(buf, block.saturating_mul(self.superblock.block_size().into()))
-            .map_err(device)
+        self.dev.read_exact_at(buf, block.saturating_mul(self.superblock.block_size().into())).map_err(device)
     }
 }

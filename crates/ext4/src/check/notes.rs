@@ -55,7 +55,8 @@ impl InodeNotes {
 
     pub(super) fn add_name(&mut self, inode: u32) {
         let (group, index) = self.position(inode);
-        if let Some(note) = self.groups.get_mut(group).and_then(Option::as_mut).and_then(|notes| notes.get_mut(index))
+        if let Some(note) =
+            self.groups.get_mut(group).and_then(Option::as_mut).and_then(|notes| notes.get_mut(index))
         {
             note.found = note.found.saturating_add(1);
         }

@@ -60,7 +60,8 @@ fn read_node(fs: &dyn Filesystem, number: u64) -> Result<Node, String> {
         }
         _ => {}
     }
-    let xattrs = fs.xattrs(node).map_err(context)?.into_iter().map(|xattr| (xattr.name, xattr.value)).collect();
+    let xattrs =
+        fs.xattrs(node).map_err(context)?.into_iter().map(|xattr| (xattr.name, xattr.value)).collect();
     Ok(Node {
         kind: stat.kind,
         mode: stat.mode,
@@ -114,7 +115,8 @@ impl Memory {
                 Err(error) => return Some(error),
             }
         }
-        (seen.len() != self.nodes.len()).then(|| format!("{} nodes reached of {}", seen.len(), self.nodes.len()))
+        (seen.len() != self.nodes.len())
+            .then(|| format!("{} nodes reached of {}", seen.len(), self.nodes.len()))
     }
 
     /// First difference to a mount by the kernel. Times of access are left out: the walk changes them.
