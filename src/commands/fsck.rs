@@ -170,7 +170,7 @@ pub fn dump(path: &Path, layer: &str, args: &ImageArgs, output: &Output) -> Comm
                     format!("{}: holds {what}, which has no dump yet", volume.name),
                 ));
             }
-            let _ = &volume.stored; // TEMP
+            ext4::dump(&volume.stored, &mut text).at_image(path)?;
         }
     }
     if output.is_json() {

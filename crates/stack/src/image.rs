@@ -6,7 +6,7 @@ use std::sync::Arc;
 use block::{Access, AllowBelow, DenyAll, ImageFile, OpenGate, ReadAt};
 use partition::PartitionTable;
 use qcow2::Qcow2;
-use report::{Event, Progress};
+use report::Progress;
 use vfs::{DeviceTable, GuestTree};
 
 use crate::compose::Unmounted;
@@ -92,10 +92,6 @@ impl Image {
                 }
             },
         };
-        if options.format.is_none() {
-            let text = format!("{}: format recognised as {format}", file.path().display());
-            progress.event(Event::Note { text: &text });
-        }
         let gate: Arc<dyn OpenGate> = match &options.allow_backing {
             Some(root) => Arc::new(AllowBelow::new(root)?),
             None => Arc::new(DenyAll),
