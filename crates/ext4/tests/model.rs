@@ -4,6 +4,8 @@
 //! At the end the kernel's mount is walked and compared, and the kernel then writes to the filesystem.
 //! `COLDFIT_MODEL_OPS` sets the number of operations over all rows, `COLDFIT_MODEL_SEED` the seed.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // Helpers of tests fail as tests do.
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Journal replay against the kernel's and e2fsck's, block by block.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // Helpers of tests fail as tests do.
+
 mod support;
 
 use std::fs;

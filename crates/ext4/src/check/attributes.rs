@@ -79,7 +79,7 @@ fn parse_entries(raw: &[u8], at: usize, base: usize) -> std::result::Result<Vec<
         };
         ranges.extend(value.clone());
         entries.push(Entry { name_index, name: name.to_vec(), value_inode, value_size, value, hash });
-        at += ENTRY_BYTES + (name_len + 3 & !3);
+        at += ENTRY_BYTES + ((name_len + 3) & !3);
     }
     ranges.sort_by_key(|range| range.start);
     let mut end = at + 4;

@@ -34,10 +34,9 @@ impl SparseBits {
 
     /// Number of bits set.
     pub(crate) fn count(&self) -> u64 {
-        let ones = |words: &Box<[u64; PART_WORDS]>| {
-            words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>()
-        };
-        self.parts.iter().flatten().map(ones).sum()
+        let ones =
+            |words: &[u64; PART_WORDS]| words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        self.parts.iter().flatten().map(|part| ones(part)).sum()
     }
 
     fn position(bit: u64) -> (usize, usize, u64) {

@@ -21,11 +21,14 @@ pub struct Node {
     pub content: Vec<u8>,
     pub device: Option<(u32, u32)>,
     pub entries: BTreeMap<Vec<u8>, u64>,
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: Xattrs,
     pub is_immutable: bool,
     /// Names of it; of a directory 2 and its subdirectories.
     pub links: u64,
 }
+
+/// Attributes by name.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// All nodes by number.
 pub struct Memory {
@@ -182,7 +185,7 @@ fn mounted_difference(
     node: &Node,
     number: u64,
     path: &Path,
-    xattrs: &BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    xattrs: &BTreeMap<Vec<u8>, Xattrs>,
 ) -> Option<String> {
     let stat = match std::fs::symlink_metadata(path) {
         Ok(stat) => stat,
@@ -241,14 +244,14 @@ fn mounted_difference(
 }
 
 /// All attributes below a mount by path, as getfattr prints them.
-fn mounted_xattrs(at: &Path) -> BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>> {
+fn mounted_xattrs(at: &Path) -> BTreeMap<Vec<u8>, Xattrs> {
     let output = super::tool(
         "getfattr",
         &["-R", "-P", "-h", "-d", "-m", "-", "-e", "hex", "--absolute-names", at.to_str().expect("a path")],
     );
     assert!(output.status.success(), "{}", super::text(&output));
     let mut all = BTreeMap::new();
-    let mut current: Option<(Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>)> = None;
+    let mut current: Option<(Vec<u8>, Xattrs)> = None;
     for line in output.stdout.split(|byte| *byte == b'\n') {
         if let Some(name) = line.strip_prefix(b"# file: ") {
             all.extend(current.take());
