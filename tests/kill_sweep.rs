@@ -12,8 +12,8 @@ use testkit::recipe::Image;
 use support::{coldfit, image, same_bytes, text, to_raw};
 
 /// Kills spread evenly over the whole run, and kills from the moment at which the journal appears.
-const EVEN: u32 = 8;
-const AROUND_COMMIT: u32 = 16;
+const EVEN: u32 = 5;
+const AROUND_COMMIT: u32 = 12;
 
 fn fix(disk: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_coldfit"))
