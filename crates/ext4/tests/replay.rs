@@ -221,6 +221,13 @@ fn busy(at: &Path, rounds: u64, seed: u64) {
         }
         sync(at);
     }
+    // A directory that is logged and then freed leaves revoke records at the end.
+    let gone = at.join("gone");
+    fs::create_dir(&gone).unwrap();
+    (0..30).for_each(|index| fs::write(gone.join(format!("file{index}")), b"x").unwrap());
+    sync(at);
+    fs::remove_dir_all(gone).unwrap();
+    sync(at);
 }
 
 #[test]
