@@ -3,6 +3,13 @@
 //! `cargo bench --bench side_by_side` prints a table; `docs/performance.md` keeps a copy with the command and
 //! the machine. Every row is the median of several runs after one that is not counted, A and B in turn.
 //! A peer that is not installed is said to be missing, never skipped in silence.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test says what it sees and fails by panicking"
+)]
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

@@ -1,5 +1,12 @@
 //! The command line on a small disk: what the file commands do, judged by debugfs and e2fsck, and every exit
 //! code with its stable error code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test says what it sees and fails by panicking"
+)]
 
 mod support;
 

@@ -1,5 +1,12 @@
 //! SIGKILL at many moments of a real `fix`: afterwards the image is, once recovered, exactly the old or exactly
 //! the new one, for raw and for qcow2.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test says what it sees and fails by panicking"
+)]
 
 mod support;
 

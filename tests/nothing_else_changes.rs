@@ -1,5 +1,12 @@
 //! `fix` changes the planned paths and nothing else: judged by the kernel's own view of the files, and block
 //! by block by debugfs. A second `fix` plans nothing and writes nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test says what it sees and fails by panicking"
+)]
 
 mod support;
 

@@ -1,5 +1,12 @@
 //! `inspect`, `fix` and `undo` as an unprivileged user, under a filter that kills on mounts and namespaces,
 //! and without opening any device but null, zero and urandom.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test says what it sees and fails by panicking"
+)]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! What the acceptance tests share: the lab's images, the program under test, reference tools.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::panic, clippy::print_stderr, reason = "a test says what it sees and fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
