@@ -27,3 +27,16 @@ impl Default for Limits {
         }
     }
 }
+
+/// Bytes that any file may unpack to, however short it is.
+const UNPACKED_FLOOR: u64 = 16 << 20;
+/// How often its own length a file may unpack to. Programs and modules shrink to a sixth at best; only a file that
+/// was made to cost time and memory shrinks to a thousandth.
+const UNPACKED_RATIO: u64 = 32;
+
+impl Limits {
+    /// Bytes that a file of `stored_len` bytes may unpack to.
+    pub fn unpacked_from(&self, stored_len: u64) -> u64 {
+        UNPACKED_FLOOR.saturating_add(stored_len.saturating_mul(UNPACKED_RATIO)).min(self.unpacked_bytes)
+    }
+}

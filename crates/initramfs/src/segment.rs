@@ -58,6 +58,7 @@ pub(crate) struct Unpacked {
 
 /// Reads all segments of `bytes` and applies their entries in order.
 pub(crate) fn unpack(bytes: &[u8], limits: &Limits) -> Result<Unpacked, InitramfsError> {
+    let limits = &Limits { unpacked_bytes: limits.unpacked_from(bytes.len() as u64), ..*limits };
     let mut state = State { limits, tree: Tree::new(), unpacked: 0, entries: 0, path_bytes: 0, kept: 0 };
     let mut segments = Vec::new();
     let mut offset = skip_zeros(bytes, 0);

@@ -215,3 +215,16 @@ fn softdeps_in_a_circle_end() {
     let error = quick("chain", || modules.closure(&["m0"]).unwrap_err());
     assert!(matches!(error, InitramfsError::Index { .. }), "{error}");
 }
+
+#[test]
+fn a_file_unpacks_to_a_bounded_multiple_of_its_length() {
+    // 64 archives of 16 MB each in some KiB: it must not cost a gigabyte of unpacking to refuse them.
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("zeros"), vec![0; 16_000_000]).unwrap();
+    let archive = common::cpio_of(root.path());
+    let bomb = zstd::bulk::compress(&archive, 1).unwrap().repeat(64);
+    let error = Archive::parse(&bomb, &Limits::default()).unwrap_err();
+    let allowed = Limits::default().unpacked_from(bomb.len() as u64);
+    assert!(allowed < 100 << 20, "{allowed}");
+    assert!(error.to_string().contains(&allowed.to_string()), "{error}");
+}

@@ -98,13 +98,9 @@ pub fn unpack(compression: Compression, bytes: &[u8]) -> Vec<u8> {
 pub fn cpio_of(dir: &Path) -> Vec<u8> {
     let mut names = vec![".".to_string()];
     names.extend(all_below(dir));
-    let mut command = tool::command("cpio", ["-o", "-H", "newc", "--reproducible", "--quiet", "-R", "0:0"]);
-    command.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(names.join("\n").as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    output.stdout
+    let dir = dir.to_str().unwrap();
+    let args = ["-o", "-H", "newc", "--reproducible", "--quiet", "-R", "0:0", "-D", dir];
+    filter("cpio", &args, names.join("\n").as_bytes())
 }
 
 /// The early segment that carries microcode.
