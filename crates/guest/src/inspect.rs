@@ -114,7 +114,7 @@ fn initramfs_files(
         };
         let unpacked = match info.segments.is_empty() {
             // It may have been unpacked up to the limit before it failed.
-            true => u64::min(1 << 30, info.size.saturating_mul(16)),
+            true => initramfs::Limits::default().unpacked_from(info.size),
             false => info.segments.iter().map(|segment| segment.unpacked_len).sum(),
         };
         unpacked_left = unpacked_left.saturating_sub(unpacked);
