@@ -116,7 +116,7 @@ fn what_is_no_segment_is_refused_by_name() {
     let gzip = common::pack(Compression::Gzip, &cpio);
     assert_eq!(code_of(&gzip[..gzip.len() - 9]), "initramfs.segment.stream");
     let mut misaligned = gzip;
-    while misaligned.len() % 4 == 0 {
+    while misaligned.len().is_multiple_of(4) {
         misaligned = common::pack(Compression::Gzip, &common::unpack(Compression::Gzip, &misaligned));
         misaligned.push(0);
     }
