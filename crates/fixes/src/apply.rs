@@ -10,7 +10,12 @@ const DIRECTORY_MODE: u16 = 0o755;
 
 /// Writes all edits and flushes every filesystem that was written. Changed files keep owner, mode and
 /// extended attributes; new ones belong to root and take the SELinux label of a sibling where there is one.
+///
+/// What the guest protects (`chattr +i`, `+a`) is refused before the first write.
 pub fn apply(edits: &[Edit], tree: &mut GuestTree, now: Timestamp) -> Result<(), FixError> {
+    for edit in edits {
+        check_unprotected(edit, tree)?;
+    }
     let mut written: Vec<usize> = Vec::new();
     for edit in edits {
         let mount = apply_one(edit, tree, now)?;
@@ -22,6 +27,30 @@ pub fn apply(edits: &[Edit], tree: &mut GuestTree, now: Timestamp) -> Result<(),
         tree.writable(mount)?.flush()?;
     }
     Ok(())
+}
+
+/// Refuses an edit of a protected file, or a new file in a protected directory.
+fn check_unprotected(edit: &Edit, tree: &mut GuestTree) -> Result<(), FixError> {
+    let mut path = edit.path.clone();
+    let location = loop {
+        match tree.resolve(&path) {
+            Ok(location) => break location,
+            Err(error @ VfsError::NotFound { .. }) => path = path.parent().ok_or(error)?,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let metadata = tree.stat_at(&location)?;
+    let is_new = path != edit.path;
+    let attribute = match (metadata.is_immutable, metadata.is_append_only) {
+        (true, _) => "immutable (chattr +i)",
+        (_, true) if !is_new => "append-only (chattr +a)",
+        _ => {
+            tree.writable(location.mount)?;
+            return Ok(());
+        }
+    };
+    let detail = format!("{attribute}; {} cannot be written", edit.path);
+    Err(VfsError::WrongKind { path: path.to_string(), detail }.into())
 }
 
 fn apply_one(edit: &Edit, tree: &mut GuestTree, now: Timestamp) -> Result<usize, FixError> {

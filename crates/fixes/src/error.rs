@@ -29,6 +29,14 @@ pub enum FixError {
         /// Its rules.
         known: String,
     },
+    /// A bus name of a rule that is not known.
+    #[error("rule {rule}: no bus is named {bus:?}")]
+    UnknownBus {
+        /// The rule.
+        rule: String,
+        /// The name given.
+        bus: String,
+    },
     /// One file is edited as text and as a whole; a rule is wrong.
     #[error("{path}: two rules change this file in ways that exclude each other")]
     TextAndBinary {
@@ -38,7 +46,7 @@ pub enum FixError {
     /// The filesystem has no room for the larger initramfs, however it is written.
     #[error(
         "{path}: needs {append_bytes} bytes more when appended, {rewrite_bytes} bytes more when written anew; \
-         {free_bytes} bytes are free on its filesystem ({filesystem})"
+         {free_bytes} bytes are left for it on its filesystem ({filesystem})"
     )]
     NoRoomForInitramfs {
         /// Guest path of the initramfs.
@@ -47,7 +55,7 @@ pub enum FixError {
         append_bytes: u64,
         /// Bytes by which a rewritten file is larger, in whole blocks (0 when it is smaller).
         rewrite_bytes: u64,
-        /// Bytes free.
+        /// Bytes free, less what the other edits may take.
         free_bytes: u64,
         /// Mount point.
         filesystem: String,
@@ -60,6 +68,7 @@ impl Diagnose for FixError {
             FixError::Guest(below) => below.code(),
             FixError::Initramfs { source, .. } => source.code(),
             FixError::UnknownRule { .. } => "profile.rule.unknown",
+            FixError::UnknownBus { .. } => "profile.bus.unknown",
             FixError::TextAndBinary { .. } => "bug.plan.conflict",
             FixError::NoRoomForInitramfs { .. } => "initramfs.no-room",
         }
@@ -69,7 +78,7 @@ impl Diagnose for FixError {
         match self {
             FixError::Guest(below) => below.class(),
             FixError::Initramfs { source, .. } => source.class(),
-            FixError::UnknownRule { .. } => Class::Usage,
+            FixError::UnknownRule { .. } | FixError::UnknownBus { .. } => Class::Usage,
             FixError::TextAndBinary { .. } => Class::Bug,
             FixError::NoRoomForInitramfs { .. } => Class::NoSpace,
         }

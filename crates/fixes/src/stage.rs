@@ -69,10 +69,12 @@ impl<'t> Stage<'t> {
     fn real_path(&self, path: &GuestPath) -> Result<GuestPath, VfsError> {
         match self.tree.resolve(path) {
             Ok(location) => Ok(location.path),
-            Err(VfsError::NotFound { .. }) => match path.parent().map(|parent| self.tree.resolve(&parent)) {
-                Some(Ok(parent)) => Ok(parent.path.join(path.file_name().unwrap_or_default())),
-                _ => Ok(path.clone()),
-            },
+            Err(VfsError::NotFound { .. } | VfsError::NotADirectory { .. }) => {
+                match path.parent().map(|parent| self.tree.resolve(&parent)) {
+                    Some(Ok(parent)) => Ok(parent.path.join(path.file_name().unwrap_or_default())),
+                    _ => Ok(path.clone()),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -148,11 +150,6 @@ impl<'t> Stage<'t> {
         }
         self.edits.insert(real.clone(), Edit { path: real, rules: vec![rule.to_owned()], summary, action });
         Ok(())
-    }
-
-    /// True when a change of this file is planned.
-    pub fn is_planned(&self, path: &GuestPath) -> Result<bool, FixError> {
-        Ok(self.edits.contains_key(&self.real_path(path)?))
     }
 
     /// Bytes by which the edits planned so far grow the files of one mount, in whole blocks.

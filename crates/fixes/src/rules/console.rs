@@ -24,7 +24,10 @@ pub(super) fn run(spec: &RuleSpec, devices: &[String], stage: &mut Stage<'_>) ->
     // `grub-mkconfig` puts these behind the others: consoles among them would come last.
     let has_own = |line: CommandLine| line.has("console");
     const DEFAULT: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
-    if grub::defaults(stage)?.and_then(|defaults| defaults.command_line(DEFAULT)).is_some_and(has_own) {
+    if grub::defaults(stage, &mut outcome)?
+        .and_then(|defaults| defaults.command_line(DEFAULT))
+        .is_some_and(has_own)
+    {
         grub::edit_defaults(&spec.id, stage, &mut outcome, DEFAULT, |line| {
             line.set_consoles(&devices).map(drop)
         })?;

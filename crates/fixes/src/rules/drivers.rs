@@ -45,7 +45,11 @@ pub struct InjectionPlan {
 }
 
 /// Plans the injection of `modules` into the initramfs of every kernel.
-pub fn inject_modules(tree: &GuestTree, guest: &Guest, modules: &[String]) -> Result<InjectionPlan, FixError> {
+pub fn inject_modules(
+    tree: &GuestTree,
+    guest: &Guest,
+    modules: &[String],
+) -> Result<InjectionPlan, FixError> {
     let mut stage = Stage::new(tree);
     let request = Request { rule: "initramfs.inject", modules, needed: modules };
     let Outcome { remarks, obstacles, .. } = inject(&request, guest, &mut stage)?;
@@ -59,14 +63,20 @@ pub(super) fn run(
     context: &Context<'_>,
     stage: &mut Stage<'_>,
 ) -> Result<Finding, FixError> {
-    let needed: Vec<String> = buses
-        .iter()
-        .filter_map(|bus| Bus::from_name(bus))
-        .flat_map(|bus| bus.drivers().iter().map(|driver| (*driver).to_owned()))
-        .collect();
-    let outcome = inject(&Request { rule: &spec.id, modules, needed: &needed }, context.guest, stage)?;
+    let mut needed: Vec<String> = Vec::new();
+    for name in buses {
+        let bus = Bus::from_name(name)
+            .ok_or_else(|| FixError::UnknownBus { rule: spec.id.clone(), bus: name.clone() })?;
+        needed.extend(bus.drivers().iter().map(|driver| (*driver).to_owned()));
+    }
+    // What a bus needs is wanted, whether the profile lists it or not.
+    let mut wanted = modules.to_vec();
+    wanted.extend(needed.iter().filter(|driver| !is_among(driver, modules)).cloned());
+    wanted.dedup();
+    let request = Request { rule: &spec.id, modules: &wanted, needed: &needed };
+    let outcome = inject(&request, context.guest, stage)?;
     if !outcome.obstacles.is_empty() {
-        let evidence = outcome.obstacles.into_iter().chain(outcome.changes).collect();
+        let evidence = outcome.obstacles.into_iter().chain(outcome.changes).chain(outcome.remarks).collect();
         let finding = Finding::new(spec, State::NotFixable, evidence);
         return Ok(finding
             .with_remedy("Rebuild that initramfs in the guest with these drivers, or remove the kernel."));
@@ -189,12 +199,17 @@ fn inject_one(
 fn note_limits(name: &str, report: &WantedReport, needed: &[String], outcome: &mut Outcome) {
     for module in &report.missing {
         let line = format!("{name}: its kernel has no {module}, neither built in nor as a module");
-        if needed.contains(module) { outcome.obstacles.push(line) } else { outcome.remarks.push(line) }
+        if is_among(module, needed) { outcome.obstacles.push(line) } else { outcome.remarks.push(line) }
     }
     for (module, place) in &report.blacklisted {
         let line = format!("{name}: {module} is blacklisted inside, by {place}");
-        if needed.contains(module) { outcome.obstacles.push(line) } else { outcome.remarks.push(line) }
+        if is_among(module, needed) { outcome.obstacles.push(line) } else { outcome.remarks.push(line) }
     }
+}
+
+/// Module names are compared with `-` and `_` alike.
+fn is_among(module: &str, names: &[String]) -> bool {
+    names.iter().any(|name| name.replace('-', "_") == module.replace('-', "_"))
 }
 
 /// Room for one file on its filesystem.

@@ -25,11 +25,22 @@ pub(super) fn run(
             continue;
         }
         let line = entry.id.line();
+        // The root filesystem is known, whatever its disk was called.
+        let root_uuid = match entry.mount_point.as_slice() {
+            b"/" => stage.tree().mounts().first().and_then(|mount| mount.filesystem.info().uuid),
+            _ => None,
+        };
         let volume = context.devices.resolve(&device).map(|index| &context.devices.volumes[index]);
-        match volume.and_then(|volume| volume.uuid.as_ref()) {
-            Some(uuid) => {
-                if fstab.set_device(entry.id, format!("UUID={uuid}").as_bytes()) {
-                    changes.push(format!("/etc/fstab:{line}: {device} is UUID={uuid}"));
+        let uuid = volume.and_then(|volume| volume.uuid.clone()).or(root_uuid);
+        let stable = match (uuid, volume.and_then(|volume| volume.partuuid.as_ref())) {
+            (Some(uuid), _) => Some(format!("UUID={uuid}")),
+            (None, Some(partuuid)) => Some(format!("PARTUUID={partuuid}")),
+            (None, None) => None,
+        };
+        match stable {
+            Some(stable) => {
+                if fstab.set_device(entry.id, stable.as_bytes()) {
+                    changes.push(format!("/etc/fstab:{line}: {device} is {stable}"));
                 }
             }
             None if entry.has_option("nofail") || entry.has_option("noauto") => {

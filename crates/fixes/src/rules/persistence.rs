@@ -55,16 +55,29 @@ pub(super) fn run(spec: &RuleSpec, modules: &[String], stage: &mut Stage<'_>) ->
     ))
 }
 
-/// The modules of `wanted` that no word of `text` names; comments do not count.
-fn missing<'m>(wanted: &'m [String], text: &str) -> Vec<&'m str> {
-    let named: Vec<String> = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default())
-        .flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'=+".contains(c)))
+/// The modules of `wanted` that are not among `named`.
+fn missing<'m>(wanted: &'m [String], named: &[String]) -> Vec<&'m str> {
+    wanted.iter().map(String::as_str).filter(|wanted| !named.contains(&normalized(wanted))).collect()
+}
+
+/// Lines without their comments.
+fn code_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(|line| line.split('#').next().unwrap_or_default())
+}
+
+/// Modules of an initramfs-tools list: the first word of each line, its parameters behind it.
+fn listed(text: &str) -> Vec<String> {
+    code_lines(text).filter_map(|line| line.split_whitespace().next()).map(normalized).collect()
+}
+
+/// Modules that the assignments to `add_drivers` of a dracut file name.
+fn added_drivers(text: &str) -> Vec<String> {
+    let values = code_lines(text).filter_map(|line| line.trim_start().strip_prefix("add_drivers+="));
+    values
+        .flat_map(|value| value.split(|c: char| c.is_whitespace() || c == '"' || c == '\''))
         .filter(|word| !word.is_empty())
         .map(normalized)
-        .collect();
-    wanted.iter().map(String::as_str).filter(|wanted| !named.contains(&normalized(wanted))).collect()
+        .collect()
 }
 
 fn initramfs_tools(
@@ -74,7 +87,7 @@ fn initramfs_tools(
 ) -> Result<Option<String>, FixError> {
     let file = path(INITRAMFS_TOOLS_MODULES);
     let mut text = stage.read(&file)?.unwrap_or_default();
-    let add = missing(modules, &String::from_utf8_lossy(&text));
+    let add = missing(modules, &listed(&String::from_utf8_lossy(&text)));
     if add.is_empty() {
         return Ok(None);
     }
@@ -91,14 +104,18 @@ fn initramfs_tools(
 
 fn dracut(spec: &RuleSpec, modules: &[String], stage: &mut Stage<'_>) -> Result<Option<String>, FixError> {
     let file = path(DRACUT_DROP_IN);
-    let text = stage.read(&file)?.unwrap_or_default();
-    if missing(modules, &String::from_utf8_lossy(&text)).is_empty() {
+    let mut text = stage.read(&file)?.unwrap_or_default();
+    let add = missing(modules, &added_drivers(&String::from_utf8_lossy(&text)));
+    if add.is_empty() {
         return Ok(None);
     }
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
     // The blanks inside the quotes separate these names from those of other files.
-    let new = format!("add_drivers+=\" {} \"\n", modules.join(" "));
-    let change = format!("{DRACUT_DROP_IN}: add_drivers names {}", modules.join(" "));
-    stage.write(&spec.id, &file, new.into_bytes(), vec![change.clone()])?;
+    text.extend_from_slice(format!("add_drivers+=\" {} \"\n", add.join(" ")).as_bytes());
+    let change = format!("{DRACUT_DROP_IN}: add_drivers names {}", add.join(" "));
+    stage.write(&spec.id, &file, text, vec![change.clone()])?;
     Ok(Some(change))
 }
 

@@ -38,7 +38,7 @@ pub(super) fn run(
     for variable in ["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"] {
         let unstable =
             |line: &CommandLine| line.value("root").filter(|root| DeviceTable::is_unstable_name(root));
-        let is_unstable = grub::defaults(stage)?
+        let is_unstable = grub::defaults(stage, &mut outcome)?
             .and_then(|defaults| defaults.command_line(variable))
             .and_then(|line| unstable(&line));
         if let Some(wanted) = is_unstable.and_then(|root| by_uuid(&root)) {
@@ -49,7 +49,8 @@ pub(super) fn run(
         }
     }
     let writes_names = |value: EffectiveValue| matches!(value, EffectiveValue::Known(text) if text == "true");
-    if grub::defaults(stage)?.is_some_and(|defaults| writes_names(defaults.value(DISABLE_UUID))) {
+    if grub::defaults(stage, &mut outcome)?.is_some_and(|defaults| writes_names(defaults.value(DISABLE_UUID)))
+    {
         grub::edit_defaults(&spec.id, stage, &mut outcome, DISABLE_UUID, |line| {
             line.remove("true");
             if line.has("false") { Ok(()) } else { line.append("false", None) }
@@ -61,7 +62,11 @@ pub(super) fn run(
 /// The finding that an outcome on GRUB's files amounts to.
 pub(super) fn conclude(spec: &RuleSpec, outcome: Outcome, holds: &str) -> Finding {
     if !outcome.obstacles.is_empty() {
-        let finding = Finding::new(spec, State::NotFixable, outcome.obstacles);
+        let finding = Finding::new(
+            spec,
+            State::NotFixable,
+            outcome.obstacles.into_iter().chain(outcome.changes).collect(),
+        );
         return finding.with_remedy("Change the kernel arguments in the guest itself, then look again.");
     }
     if !outcome.changes.is_empty() {
