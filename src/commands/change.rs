@@ -189,6 +189,7 @@ pub fn rm(
 fn remove(tree: &mut GuestTree, path: &GuestPath) -> Result<(), Failure> {
     // Directories once seen are pushed again, to be removed when they are empty.
     let mut todo = vec![(path.clone(), false)];
+    let mut seen = look::SeenDirectories::default();
     while let Some((path, is_emptied)) = todo.pop() {
         let (directory, name) = tree.resolve_parent(&path)?;
         let location = tree.resolve_no_follow(&path)?;
@@ -197,6 +198,7 @@ fn remove(tree: &mut GuestTree, path: &GuestPath) -> Result<(), Failure> {
         }
         let is_directory = tree.stat_at(&location)?.kind == FileKind::Directory;
         if is_directory && !is_emptied {
+            seen.enter(tree, &path)?;
             let names = tree.list(&path)?;
             todo.push((path.clone(), true));
             todo.extend(names.iter().map(|name| (path.join(name), false)));

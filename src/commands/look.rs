@@ -1,7 +1,10 @@
 //! Reading files of a guest: `ls`, `cat`, `stat`.
 
+use std::collections::HashSet;
+
+use report::Class;
 use serde::Serialize;
-use vfs::{FileKind, GuestPath, GuestTree, Metadata, VfsError};
+use vfs::{FileKind, GuestPath, GuestTree, Metadata, NodeId, VfsError};
 
 use super::CommandResult;
 use crate::cli::address::Address;
@@ -144,7 +147,9 @@ pub fn ls(
     // Directories are printed one by one, so that a whole tree never stands in memory; JSON needs them all.
     let mut collected = Vec::new();
     let mut todo = vec![address.path.clone()];
+    let mut seen = SeenDirectories::default();
     while let Some(directory) = todo.pop() {
+        seen.enter(tree, &directory)?;
         let mut entries = Vec::new();
         let mut below = Vec::new();
         for name in tree.list(&directory).at_image(&address.image)? {
@@ -173,6 +178,24 @@ pub fn ls(
         output.json(&collected)?;
     }
     Ok(0)
+}
+
+/// Directories that a walk has entered. Each has one name; one that is met again has two, or lies in a circle
+/// that a walk would never leave.
+#[derive(Debug, Default)]
+pub(super) struct SeenDirectories(HashSet<(usize, NodeId)>);
+
+impl SeenDirectories {
+    /// Notes a directory, which must not have been entered before.
+    pub(super) fn enter(&mut self, tree: &GuestTree, path: &GuestPath) -> Result<(), Failure> {
+        let location = tree.resolve(path)?;
+        if self.0.insert((location.mount, location.node)) {
+            return Ok(());
+        }
+        let message = format!("{path}: inode {} is a directory with several names", location.node.0);
+        Err(Failure::new("guest.directory.names", Class::Damaged, message)
+            .with_hint("Repair the filesystem with e2fsck first."))
+    }
 }
 
 fn print(entries: &[Entry], long: bool, output: &Output) -> CommandResult {
