@@ -65,7 +65,8 @@ pub enum Injection {
 /// A segment to be added.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// What to append to the file: zero bytes up to the next multiple of 512, then the segment.
+    /// What to append to the file: the segment, behind zero bytes up to the next multiple of 512 unless both
+    /// this segment and the last one are gzip or zstd streams.
     pub bytes: Vec<u8>,
     /// Compression of the segment.
     pub compression: Compression,
@@ -288,6 +289,10 @@ fn appended(
     if gap + archive.trailing_zeros() < GAP_MIN {
         gap += SEGMENT_ALIGNMENT;
     }
+    let last = archive.segments().last().map(|segment| segment.compression);
+    if last == Some(compression) && joins_without_gap(compression) && archive.trailing_zeros() == 0 {
+        gap = 0;
+    }
     let mut bytes = vec![0u8; usize::try_from(gap).unwrap_or(0)];
     bytes.extend(pack(compression, &addition.archive())?);
     if compression == Compression::Lz4Legacy && takes_lz4_padding(kver) {
@@ -296,6 +301,13 @@ fn appended(
         bytes.resize(end, 0);
     }
     Ok(bytes)
+}
+
+/// True where the kernel's decoder ends exactly with its stream and the compressor's own program reads streams
+/// that follow each other, but no zero bytes between them: `lsinitramfs` and `unmkinitramfs` try that program on
+/// the whole file.
+fn joins_without_gap(compression: Compression) -> bool {
+    matches!(compression, Compression::Gzip | Compression::Zstd)
 }
 
 /// Parses what the file will be and compares its tree with the intended one.
