@@ -1,6 +1,13 @@
 //! Real Debian systems in QEMU: what boots before `fix`, what boots after it, and that `inspect` said so.
 //!
 //! Outcomes are cached by the image's bytes, so a second run boots only what changed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test says what it sees and fails by panicking"
+)]
 
 mod support;
 

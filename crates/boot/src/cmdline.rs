@@ -327,6 +327,13 @@ impl CommandLine {
         } else {
             token.gap = b" ".to_vec();
         }
+        // The kernel ends an open quote with the text; what comes behind must not fall into it.
+        if self.quoting == Quoting::Kernel
+            && let Some(before) = index.checked_sub(1).and_then(|before| self.tokens.get_mut(before))
+            && before.raw.iter().filter(|byte| **byte == b'"').count() % 2 == 1
+        {
+            before.raw.push(b'"');
+        }
         // A comment may follow at once, which would become part of the last token.
         if index == self.tokens.len() && self.tail.first().is_some_and(|byte| !is_blank(*byte)) {
             self.tail.insert(0, b' ');
@@ -452,6 +459,16 @@ mod tests {
         let mut line = CommandLine::parse(text.as_bytes());
         edit(&mut line);
         String::from_utf8(line.to_bytes()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_added_inside_an_open_quote() {
+        let mut line = CommandLine::parse(b"ro dyndbg=\"file a");
+        line.set("root", Some("UUID=1")).unwrap();
+        assert_eq!(line.to_bytes(), b"ro dyndbg=\"file a\" root=UUID=1");
+        let again = CommandLine::parse(&line.to_bytes());
+        assert_eq!(again.value("root").as_deref(), Some("UUID=1"));
+        assert_eq!(again.value("dyndbg").as_deref(), Some("file a"));
     }
 
     #[test]
