@@ -6,6 +6,12 @@
 //! The memory limit is `RLIMIT_DATA`: private writable mappings, that is heap, anonymous maps and the stacks of
 //! threads; the address space is limited to twice as much. Rust aborts when an allocation fails, so that a
 //! breach is a signal.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they saw"
+)]
 
 mod support;
 
