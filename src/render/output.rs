@@ -146,7 +146,7 @@ impl Output {
 pub fn single_line(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            if c.is_control() && !matches!(c, '\n' | '\t') { c.escape_default().collect() } else { vec![c] }
+            if c.is_control() && c != '\t' { c.escape_default().collect() } else { vec![c] }
         })
         .collect()
 }
