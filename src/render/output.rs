@@ -145,9 +145,7 @@ impl Output {
 /// Text from images must not steer the terminal: control characters are printed escaped.
 pub fn single_line(text: &str) -> String {
     text.chars()
-        .flat_map(|c| {
-            if c.is_control() && c != '\t' { c.escape_default().collect() } else { vec![c] }
-        })
+        .flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect() } else { vec![c] })
         .collect()
 }
 
