@@ -1,5 +1,12 @@
 //! Extended attributes, ACLs, mode, owner, times and flags, judged by e2fsck and debugfs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::path::Path;
 
 use coldfit_ext4::Ext4;

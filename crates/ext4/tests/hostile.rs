@@ -1,5 +1,12 @@
 //! Damaged images by the thousand: every one is read or refused in bounded time, none panics.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,6 +2,13 @@
 //!
 //! Needs root for loop mounts; without it the test says so and only e2fsck judges.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::path::Path;
 
 use coldfit_ext4::Ext4;

@@ -1,5 +1,12 @@
 //! Edits of what this driver does not make itself: inline content, preallocated blocks, sizes past 2 GiB.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::path::Path;
 
 use coldfit_ext4::Ext4;

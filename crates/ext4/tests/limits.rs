@@ -1,5 +1,12 @@
 //! No room, refused features, and bytes that must stay.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,5 +1,12 @@
 //! Reading images that mke2fs and e2fsck made, compared with what went in and with debugfs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;

@@ -159,8 +159,7 @@ fn every_tag_layout_and_checksum_version_of_debugfs_replays_alike() {
             logged_data(&again, block_size, 4, 9);
             let (data, again) = (data.display(), again.display());
             let all = list(14000..14130);
-            let has_v1 = features.contains("^metadata_csum") && open != "jo"
-                || features.contains("ext3") && open != "jo";
+            let has_v1 = (features.contains("ext3") || features.contains("^metadata_csum")) && open != "jo";
             if has_v1 {
                 // debugfs adds revoke blocks to the version 1 sum; kernel and e2fsck do not and refuse them.
                 debugfs_write(

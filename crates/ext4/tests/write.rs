@@ -1,5 +1,12 @@
 //! Every edit, over a matrix of mke2fs options, judged by e2fsck and debugfs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test and say what they see"
+)]
+
 use std::path::Path;
 
 use coldfit_ext4::Ext4;
