@@ -104,8 +104,14 @@ impl QemuNbd {
             .spawn()
             .expect("qemu-nbd");
         let started = Instant::now();
-        while !socket.exists() {
-            assert!(started.elapsed() < Duration::from_secs(20), "qemu-nbd does not listen");
+        // The socket may be there before the image is open; an answer to a client comes after both.
+        let answers = || {
+            let mut client = Command::new("qemu-img");
+            client.arg("info").arg(format!("nbd:unix:{}", socket.display()));
+            client.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("qemu-img").success()
+        };
+        while !socket.exists() || !answers() {
+            assert!(started.elapsed() < Duration::from_secs(20), "qemu-nbd does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
         Self(child)
