@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes every target, or one, for a fixed number of seconds each: scripts/fuzz.sh [SECONDS [TARGET]]
 # Works on stable Rust: coverage feedback without a sanitizer, which safe code does not need.
-# The seeds in testdata/fuzz/TARGET are read; what is found meanwhile goes to target/fuzz/corpus.
+# COLDFIT_FUZZ_SEED chooses another random sequence. The seeds in testdata/fuzz/TARGET are read; what is found meanwhile goes to target/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,6 +25,6 @@ for target in $targets; do
     mkdir -p "$work/corpus/$target" "$work/found/$target" "testdata/fuzz/$target"
     echo "fuzz: $target for $seconds s"
     "$work/$host/release/$target" "$work/corpus/$target" "testdata/fuzz/$target" \
-        -artifact_prefix="$work/found/$target/" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 \
+        -artifact_prefix="$work/found/$target/" -seed="${COLDFIT_FUZZ_SEED:-1}" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 \
         -verbosity=0 -print_final_stats=1 2>&1 | grep -v '^$' || { echo "fuzz: $target failed; see $work/found" >&2; exit 1; }
 done
