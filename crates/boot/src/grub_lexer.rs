@@ -117,8 +117,13 @@ fn word(script: &[u8], start: usize) -> Result<Word, BootError> {
                 match continuation(script, at) {
                     Some(len) => at += len,
                     None => {
-                        word.text.extend(script.get(at + 1));
-                        at = (at + 2).min(script.len());
+                        let escaped = script.get(at + 1).ok_or_else(|| BootError::Syntax {
+                            file: "grub.cfg",
+                            line: line_of(script, at),
+                            detail: "the file ends in the middle of an escape".into(),
+                        })?;
+                        word.text.push(*escaped);
+                        at += 2;
                     }
                 }
             }
