@@ -173,26 +173,28 @@ fn main() -> Result<(), AnyError> {
     compare(&[fix("fix in place, raw", &copy_raw, &raw, &[])], RUNS)?;
     let pair_name = "fix in place, qcow2";
     let own = fix(pair_name, &copy_qcow2, &qcow2, &[]);
-    if has("virt-customize") {
-        let edit = Subject {
-            name: "virt-customize, one trivial edit, qcow2",
-            prepare: &copy_qcow2,
-            command: words(&[
-                &"env",
-                &"LIBGUESTFS_BACKEND=direct",
-                &"virt-customize",
-                &"-a",
-                &qcow2,
-                &"--write",
-                &"/etc/motd:x",
-            ]),
-        };
-        compare(&[own, edit], 1)?;
-    } else {
+    compare(&[own], RUNS)?;
+    let edit = Subject {
+        name: "virt-customize, one trivial edit, qcow2",
+        prepare: &copy_qcow2,
+        command: words(&[
+            &"env",
+            &"LIBGUESTFS_BACKEND=direct",
+            &"virt-customize",
+            &"-a",
+            &qcow2,
+            &"--write",
+            &"/etc/motd:x",
+        ]),
+    };
+    if !has("virt-customize") {
         println!(
             "virt-customize: not installed, not compared (apt-get install --no-remove libguestfs-tools)"
         );
-        compare(&[own], RUNS)?;
+    } else if let Err(error) = measure(&edit) {
+        println!("virt-customize: does not run here, not compared: {error}");
+    } else {
+        compare(&[fix(pair_name, &copy_qcow2, &qcow2, &[]), edit], 1)?;
     }
     // Replaces this process, so that the table ends with the share of the time that is sync.
     copy_qcow2()?;

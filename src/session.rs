@@ -22,10 +22,10 @@ pub struct Opened {
     pub tree: GuestTree,
 }
 
-/// Seconds by stage, in the order of the stages.
+/// Seconds by stage.
 #[derive(Debug, Default, Serialize)]
 pub struct Timings {
-    /// Stage and seconds.
+    /// Name of the stage and seconds.
     #[serde(flatten)]
     stages: serde_json::Map<String, serde_json::Value>,
 }
