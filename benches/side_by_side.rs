@@ -180,6 +180,8 @@ fn main() -> Result<(), AnyError> {
         command: words(&[
             &"env",
             &"LIBGUESTFS_BACKEND=direct",
+            // What both sides have here: no KVM.
+            &"LIBGUESTFS_BACKEND_SETTINGS=force_tcg",
             &"virt-customize",
             &"-a",
             &qcow2,
