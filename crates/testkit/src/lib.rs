@@ -1,4 +1,4 @@
-//! Development only: image recipes, reference-tool oracles, fault and crash devices.
+//! Development only: image recipes, reference-tool oracles, crash devices.
 
 pub mod apt;
 pub mod cache;
@@ -6,7 +6,6 @@ pub mod crash;
 mod dirfs;
 pub mod e2fs;
 pub mod error;
-pub mod fault;
 pub mod kernel_deb;
 pub mod licences;
 pub mod qemu;
