@@ -292,6 +292,21 @@ fn real_dracut_image() {
     expect_depmod_agrees(&case, &unpacked);
     let listed = common::run("lsinitrd", [&path]);
     assert!(listed.contains("/hv_storvsc.ko"), "lsinitrd does not read the file any more");
+
+    // It lists one archive: all that we say is in the file with the last segment packed again.
+    let rewritten = rewrite_last_segment(&original, &before, &append, &Limits::default()).unwrap();
+    fs::write(&path, &rewritten).unwrap();
+    let listed = common::run("lsinitrd", [&path]);
+    let listed: BTreeSet<&str> =
+        listed.lines().filter_map(|line| line.split(" -> ").next()?.split_whitespace().next_back()).collect();
+    let ours = parse(&rewritten);
+    let mut modules = 0;
+    for entry in ours.segments().iter().flat_map(|segment| &segment.entries) {
+        let name = std::str::from_utf8(&entry.path).unwrap();
+        assert!(listed.contains(name), "lsinitrd does not list {name}");
+        modules += usize::from(name.ends_with("/virtio_blk.ko") || name.ends_with("/nvme.ko"));
+    }
+    assert!(modules > 0);
 }
 
 /// The module directory as distributions with compressed modules have it: every `.ko` packed, the lists naming it so.
