@@ -216,14 +216,22 @@ fn merged_tree_equals_depmod() {
 #[test]
 fn rewrite_keeps_what_was_there() {
     let case = Case::new();
+    let mut chosen_by_room = 0;
     for compression in common::COMPRESSIONS {
         let original = narrow_image(&case, compression);
         let before = parse(&original);
         let append = case.append(&original);
-        let room = (original.len() + append.bytes.len()) as u64 - 1;
-        let (file, placement) = new_file(&original, &before, &append, room, &Limits::default())
+        // Whether the file written anew is smaller depends on the two compressors, by a few bytes for lz4.
+        let file = rewrite_last_segment(&original, &before, &append, &Limits::default())
             .unwrap_or_else(|error| panic!("{compression}: {error}"));
-        assert_eq!(placement, Placement::Rewritten);
+        let room = (original.len() + append.bytes.len()) as u64 - 1;
+        let by_room = new_file(&original, &before, &append, room, &Limits::default());
+        if file.len() as u64 <= room {
+            chosen_by_room += 1;
+            assert!(by_room.unwrap() == (file.clone(), Placement::Rewritten), "{compression}");
+        } else {
+            assert_eq!(by_room.unwrap_err().code(), "initramfs.no-room", "{compression}");
+        }
         let main = &before.segments()[1];
         assert_eq!(file[..main.offset as usize], original[..main.offset as usize]);
         let after = parse(&file);
@@ -247,6 +255,7 @@ fn rewrite_keeps_what_was_there() {
         assert_eq!(error.code(), "initramfs.no-room");
         assert!(error.to_string().contains(&file.len().to_string()), "{error}");
     }
+    assert!(chosen_by_room >= 4, "a file written anew was the smaller one {chosen_by_room} times");
 }
 
 #[test]
