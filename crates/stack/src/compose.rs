@@ -308,7 +308,7 @@ fn names_a_device(device: &str) -> bool {
 mod tests {
     use super::*;
     use testkit::DirFs;
-    use vfs::{FirmwareFacts, TableKind, Volume};
+    use vfs::{TableKind, Volume};
 
     struct Disk {
         table: DeviceTable,
@@ -324,17 +324,14 @@ mod tests {
                     .zip(1..)
                     .map(|((content, _), number)| Volume {
                         partition: Some(number),
-                        start: 0,
-                        len: 0,
                         content: Some((*content).into()),
                         uuid: Some(format!("uuid-{number}")),
                         label: Some(format!("label {number}")),
                         partuuid: Some(format!("part-{number}")),
-                        partlabel: None,
-                        type_code: None,
+                        ..Volume::default()
                     })
                     .collect(),
-                firmware: FirmwareFacts::default(),
+                ..DeviceTable::default()
             };
             Self { table, filesystems: volumes.into_iter().map(|(_, filesystem)| filesystem).collect() }
         }

@@ -52,6 +52,8 @@ pub(crate) struct Volumes {
 pub(crate) fn find(disk: &Arc<dyn WriteAt>, partitions: &PartitionTable) -> Result<Volumes, StackError> {
     let mut volumes = Volumes {
         table: DeviceTable {
+            disk_len: disk.len(),
+            sector_size: partitions.sector_size,
             table: match partitions.kind {
                 partition::TableKind::None => TableKind::None,
                 partition::TableKind::Mbr => TableKind::Mbr,
@@ -71,17 +73,7 @@ pub(crate) fn find(disk: &Arc<dyn WriteAt>, partitions: &PartitionTable) -> Resu
         if !contents.is_empty() {
             volumes.table.table = TableKind::None;
         }
-        let volume = Volume {
-            partition: None,
-            start: 0,
-            len: disk.len(),
-            content: None,
-            uuid: None,
-            label: None,
-            partuuid: None,
-            partlabel: None,
-            type_code: None,
-        };
+        let volume = Volume { len: disk.len(), ..Volume::default() };
         let device = Window::new(Arc::clone(disk), 0, disk.len(), "whole disk")?;
         volumes.add(volume, Ok((device, contents)), "whole disk".into());
     }
@@ -149,14 +141,13 @@ impl Volumes {
 fn volume_of(partition: &Partition) -> Volume {
     Volume {
         partition: Some(partition.number),
+        is_logical: partition.role == PartitionRole::Logical,
         start: partition.start,
         len: partition.len,
-        content: None,
-        uuid: None,
-        label: None,
         partuuid: Some(partition.partuuid.clone()),
         partlabel: partition.name.clone(),
         type_code: Some(partition.partition_type.to_string()),
+        ..Volume::default()
     }
 }
 
@@ -173,5 +164,6 @@ fn firmware(table: &PartitionTable) -> FirmwareFacts {
         },
         bios_boot_partition: first(&|partition| partition.partition_type.is_bios_boot()),
         esp_partition: first(&|partition| partition.partition_type.is_esp()),
+        ..FirmwareFacts::default()
     }
 }

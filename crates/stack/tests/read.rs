@@ -89,6 +89,10 @@ fn logical_root_and_a_dirty_journal() {
         image.device_table().volumes.iter().map(|one| one.partition.unwrap()).collect::<Vec<_>>(),
         [1, 5, 6]
     );
+    let table = image.device_table();
+    assert_eq!(table.volumes.iter().map(|one| one.is_logical).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!((table.disk_len, table.sector_size), (40 * MIB, 512));
+    assert_eq!(table.volumes[2].end(), start + len);
     let recovery = volumes(&image)[2].filesystem.clone().unwrap().recovery.unwrap();
     assert_eq!((recovery.transactions, recovery.blocks), (1, 1));
     assert_eq!(

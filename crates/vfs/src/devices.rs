@@ -1,9 +1,10 @@
 //! What the layers below know of the disk, for everything above that only sees files.
 
 /// Kind of partition table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TableKind {
     /// No partition table: the filesystem starts at the first byte.
+    #[default]
     None,
     /// MBR, with logical partitions or without.
     Mbr,
@@ -14,10 +15,12 @@ pub enum TableKind {
 }
 
 /// One partition, or the whole disk when it has no table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Volume {
     /// Partition number as the kernel counts; `None` for a whole-disk filesystem.
     pub partition: Option<u32>,
+    /// True for a logical partition of an MBR disk, one that lies in an extended partition.
+    pub is_logical: bool,
     /// First byte on the virtual disk.
     pub start: u64,
     /// Length in bytes.
@@ -36,6 +39,41 @@ pub struct Volume {
     pub type_code: Option<String>,
 }
 
+impl Volume {
+    /// First byte behind it.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+}
+
+/// A `.efi` program on the EFI system partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EfiFile {
+    /// Path from the partition's root, as its names are written: `EFI/BOOT/BOOTX64.EFI`.
+    pub path: String,
+    /// Machine that the PE header names; `None` when the file is no PE program.
+    pub machine: Option<EfiMachine>,
+}
+
+/// Machine type of a PE header (UEFI 2.10, 2.1.1 and the PE format's `IMAGE_FILE_MACHINE_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EfiMachine {
+    /// 0x8664.
+    X64,
+    /// 0x014c.
+    Ia32,
+    /// 0xaa64.
+    Aarch64,
+    /// 0x01c2 or 0x01c4.
+    Arm,
+    /// 0x5064.
+    Riscv64,
+    /// 0x6264.
+    Loongarch64,
+    /// Any other number.
+    Other(u16),
+}
+
 /// What can be seen of boot code outside the filesystems.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FirmwareFacts {
@@ -45,11 +83,48 @@ pub struct FirmwareFacts {
     pub bios_boot_partition: Option<u32>,
     /// Partition number of the EFI system partition.
     pub esp_partition: Option<u32>,
+    /// The `.efi` files of the EFI system partition, whether fstab names it or not; `None` when there is no such
+    /// partition or it was not read, see `esp_problem`.
+    pub efi_files: Option<Vec<EfiFile>>,
+    /// Why the EFI system partition was not read.
+    pub esp_problem: Option<String>,
+}
+
+/// An edit of the virtual disk itself, below all files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DiskEdit {
+    /// The disk becomes this long. Partitions and filesystems keep their sizes: the guest grows them on its first boot
+    /// (growpart), where the partition to grow is the last one.
+    Grow {
+        /// New length of the virtual disk in bytes.
+        to: u64,
+    },
+    /// A partition goes out of the table. Its bytes stay where they are, and no other partition changes its number
+    /// unless the format counts logical partitions through.
+    RemovePartition {
+        /// Partition number as the kernel counts.
+        number: u32,
+    },
+}
+
+impl std::fmt::Display for DiskEdit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DiskEdit::Grow { to } => write!(f, "the virtual disk becomes {to} bytes long"),
+            DiskEdit::RemovePartition { number } => {
+                write!(f, "partition {number} goes out of the partition table")
+            }
+        }
+    }
 }
 
 /// The disk of one guest as a list of volumes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceTable {
+    /// Length of the virtual disk in bytes.
+    pub disk_len: u64,
+    /// Bytes per logical sector: 512 or 4096; 0 when nothing is known of the disk.
+    pub sector_size: u32,
     /// Kind of partition table.
     pub table: TableKind,
     /// All volumes in the order of their numbers.
@@ -162,14 +237,11 @@ mod tests {
     fn table() -> DeviceTable {
         let volume = |partition, uuid: &str, label: &str, partuuid: &str| Volume {
             partition: Some(partition),
-            start: 0,
-            len: 0,
             content: Some("ext4".into()),
             uuid: Some(uuid.into()),
             label: Some(label.into()),
             partuuid: Some(partuuid.into()),
-            partlabel: None,
-            type_code: None,
+            ..Volume::default()
         };
         DeviceTable {
             table: TableKind::Mbr,
@@ -177,7 +249,7 @@ mod tests {
                 volume(1, "aa-bb", "root fs", "1234abcd-01"),
                 volume(5, "cc-dd", "home", "1234abcd-05"),
             ],
-            firmware: FirmwareFacts::default(),
+            ..DeviceTable::default()
         }
     }
 

@@ -5,7 +5,7 @@
 use cloudspec::Profile;
 use coldfit_fixes::{Finding, FixError, Plan, Selection, State, apply, plan};
 use testkit::DirFs;
-use vfs::{DeviceTable, FirmwareFacts, GuestPath, GuestTree, TableKind, Timestamp, Volume};
+use vfs::{DeviceTable, GuestPath, GuestTree, TableKind, Timestamp, Volume};
 
 pub const KVER: &str = "6.1.0-28-amd64";
 pub const ROOT: &str = "0f6b1c6e-53b5-4f6e-9d4b-1f9bb3a6a001";
@@ -130,10 +130,9 @@ pub fn volume(partition: u32, content: &str, uuid: Option<&str>) -> Volume {
         len: 1 << 20,
         content: Some(content.into()),
         uuid: uuid.map(str::to_owned),
-        label: None,
         partuuid: Some(format!("1234abcd-{partition:02}")),
-        partlabel: None,
-        type_code: None,
+        is_logical: partition >= 5,
+        ..Volume::default()
     }
 }
 
@@ -142,7 +141,9 @@ pub fn devices() -> DeviceTable {
     DeviceTable {
         table: TableKind::Mbr,
         volumes: vec![volume(1, "ext4", Some(ROOT)), volume(5, "swap", Some(SWAP)), volume(6, "swap", None)],
-        firmware: FirmwareFacts::default(),
+        disk_len: 8 << 20,
+        sector_size: 512,
+        ..DeviceTable::default()
     }
 }
 

@@ -250,8 +250,9 @@ pub fn volume(partition: u32, content: &str, uuid: &str) -> Volume {
         uuid: Some(uuid.into()),
         label: (partition == 1).then(|| "rootfs".into()),
         partuuid: Some(format!("1234abcd-{partition:02}")),
-        partlabel: None,
         type_code: Some("0x83".into()),
+        is_logical: partition >= 5,
+        ..Volume::default()
     }
 }
 
@@ -261,5 +262,7 @@ pub fn devices() -> DeviceTable {
         table: TableKind::Mbr,
         volumes: vec![volume(1, "ext4", ROOT), volume(5, "swap", SWAP)],
         firmware: FirmwareFacts { mbr_boot_code: Some("grub".into()), ..FirmwareFacts::default() },
+        disk_len: 8 << 20,
+        sector_size: 512,
     }
 }
