@@ -8,7 +8,7 @@ use crate::archive_drivers::look_into;
 use crate::kernels::{self, LoadedKernel};
 use crate::reading::Reader;
 use crate::{
-    BootEntry, Guest, GuestError, InitramfsInfo, Problem, bootloader, fstab, network, software, system,
+    BootEntry, Guest, GuestError, InitramfsInfo, Problem, bootloader, fstab, network, os, software, system,
 };
 
 /// The largest initramfs that is read; distributions' largest stay below 200 MiB.
@@ -28,7 +28,7 @@ pub fn inspect(tree: &GuestTree, devices: &DeviceTable) -> Result<Guest, GuestEr
     if !is_linux {
         return Err(GuestError::NoGuest { expected: "/etc, /usr/lib/os-release, /sbin/init" });
     }
-    let os = system::os(&mut reader)?;
+    let os = os::os(&mut reader)?;
     let mut loaded = kernels::load(&mut reader)?;
     let versions: Vec<String> = loaded.iter().map(|kernel| kernel.kernel.version.clone()).collect();
     let (bootloader, boot_entries) = bootloader::inspect(&mut reader, devices, &versions)?;

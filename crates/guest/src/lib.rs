@@ -6,17 +6,20 @@
 mod archive_drivers;
 mod bootloader;
 mod error;
+mod family;
 mod fstab;
 mod inspect;
 mod kernels;
 mod model;
 mod network;
+mod os;
 mod reading;
 mod software;
 mod system;
 mod verdict;
 
 pub use error::GuestError;
+pub use family::Family;
 pub use inspect::inspect;
 pub use kernels::TreeModules;
 pub use model::{

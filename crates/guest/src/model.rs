@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::Family;
+
 /// Everything that inspection finds out about one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Guest {
@@ -13,7 +15,8 @@ pub struct Guest {
     pub hostname: Option<String>,
     /// State of `/etc/machine-id`.
     pub machine_id: MachineId,
-    /// Program that runs as process 1, as far as files tell: `systemd`, `sysvinit`, `openrc`, …
+    /// Program that runs as process 1, as far as files tell: `systemd`, `upstart`, `sysvinit`, `openrc`, `runit`,
+    /// `busybox`.
     pub init: Option<String>,
     /// UUID of the filesystem that holds `/`.
     pub root_uuid: Option<String>,
@@ -42,16 +45,28 @@ pub struct Guest {
 /// Operating system of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct OsInfo {
-    /// `ID` of os-release.
+    /// Distributions with the same layout.
+    pub family: Family,
+    /// `ID` of os-release in lower case, or the same name by an older release file.
     pub id: Option<String>,
     /// `ID_LIKE` of os-release.
     pub id_like: Vec<String>,
-    /// `VERSION_ID` of os-release.
+    /// `VERSION_ID` of os-release, or the version in an older release file.
     pub version: Option<String>,
-    /// `PRETTY_NAME` of os-release.
+    /// First number of the version.
+    pub major: Option<u32>,
+    /// Second number of the version; from the release file where os-release has none (CentOS 7, Debian).
+    pub minor: Option<u32>,
+    /// `VERSION_CODENAME` of os-release.
+    pub codename: Option<String>,
+    /// `PRETTY_NAME` of os-release, or the line of an older release file.
     pub pretty_name: Option<String>,
     /// `/etc/debian_version`.
     pub debian_version: Option<String>,
+    /// File that told the distribution.
+    pub told_by: Option<String>,
+    /// True when `/bin` and `/lib` lead to `/usr/bin` and `/usr/lib`.
+    pub is_usr_merged: bool,
 }
 
 /// State of the machine id.

@@ -1,51 +1,10 @@
-//! Operating system, architecture, host name, machine id, init.
+//! Architecture, host name, machine id, init.
 
 use vfs::VfsError;
 
+use crate::MachineId;
+use crate::os::first_line;
 use crate::reading::{Reader, path};
-use crate::{MachineId, OsInfo};
-
-pub(crate) fn os(reader: &mut Reader<'_>) -> Result<OsInfo, VfsError> {
-    let mut os = OsInfo::default();
-    for at in ["/etc/os-release", "/usr/lib/os-release"] {
-        let Some(text) = reader.text(at)? else { continue };
-        let value = |key: &str| assignment(&text, key).filter(|value| !value.is_empty());
-        os.id = value("ID");
-        os.id_like = value("ID_LIKE")
-            .map(|value| value.split_whitespace().map(str::to_owned).collect())
-            .unwrap_or_default();
-        os.version = value("VERSION_ID");
-        os.pretty_name = value("PRETTY_NAME");
-        break;
-    }
-    os.debian_version = first_line(reader, "/etc/debian_version")?;
-    Ok(os)
-}
-
-/// Value of `KEY=value` in os-release, quotes and escapes removed.
-fn assignment(text: &str, key: &str) -> Option<String> {
-    let line = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
-    let line = line.trim();
-    let quoted = |quote: char| line.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-    if let Some(inside) = quoted('\'') {
-        return Some(inside.to_owned());
-    }
-    let inside = quoted('"').unwrap_or(line);
-    let mut value = String::with_capacity(inside.len());
-    let mut characters = inside.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => value.extend(characters.next()),
-            other => value.push(other),
-        }
-    }
-    Some(value)
-}
-
-fn first_line(reader: &mut Reader<'_>, at: &str) -> Result<Option<String>, VfsError> {
-    let text = reader.text(at)?;
-    Ok(text.and_then(|text| text.lines().next().map(|line| line.trim().to_owned())).filter(|l| !l.is_empty()))
-}
 
 pub(crate) fn hostname(reader: &mut Reader<'_>) -> Result<Option<String>, VfsError> {
     first_line(reader, "/etc/hostname")
@@ -93,40 +52,40 @@ pub(crate) fn architecture(reader: &mut Reader<'_>) -> Result<Option<String>, Vf
     Ok(None)
 }
 
+/// Process 1. Where `/sbin/init` is a link, its target says it; a program of that name itself is Upstart or
+/// SysV init, even where systemd's files are installed beside it (Ubuntu 14.04, Debian 8 with sysvinit-core).
 pub(crate) fn init(reader: &mut Reader<'_>) -> Result<Option<String>, VfsError> {
-    let target = match reader.tree.read_link(&path("/sbin/init")) {
-        Ok(target) => String::from_utf8_lossy(&target).into_owned(),
-        Err(_) => String::new(),
+    let init = path("/sbin/init");
+    let real = match reader.tree.resolve(&init) {
+        Ok(location) => Some(location.path.as_bytes().to_vec()),
+        Err(_) => reader.tree.read_link(&init).ok(),
     };
-    if target.ends_with("/systemd") {
-        return Ok(Some("systemd".into()));
+    let program = real.as_deref().and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    let by_link = match program {
+        Some(b"systemd") => Some("systemd"),
+        Some(b"upstart") => Some("upstart"),
+        Some(b"openrc-init") => Some("openrc"),
+        Some(b"runit-init" | b"runit") => Some("runit"),
+        _ => None,
+    };
+    if let Some(name) = by_link {
+        return Ok(Some(name.into()));
     }
-    let candidates = [
-        ("/lib/systemd/systemd", "systemd"),
-        ("/usr/lib/systemd/systemd", "systemd"),
+    let older: &[(&str, &str)] = &[
         ("/sbin/openrc-init", "openrc"),
         ("/sbin/openrc", "openrc"),
-        ("/etc/inittab", "sysvinit"),
+        // CentOS 6 keeps an inittab for the default runlevel only, so Upstart's jobs are asked first.
         ("/etc/init/rcS.conf", "upstart"),
+        ("/etc/init/rc-sysinit.conf", "upstart"),
+        ("/etc/inittab", "sysvinit"),
     ];
-    for (file, name) in candidates {
+    let systemd: &[(&str, &str)] =
+        &[("/lib/systemd/systemd", "systemd"), ("/usr/lib/systemd/systemd", "systemd")];
+    let order = if program == Some(b"init") { [older, systemd] } else { [systemd, older] };
+    for (file, name) in order.into_iter().flatten() {
         if reader.exists(file)? {
-            return Ok(Some(name.into()));
+            return Ok(Some((*name).into()));
         }
     }
-    Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn os_release_values() {
-        let text = "NAME=x\nID=debian\nPRETTY_NAME=\"A \\\"b\\\" c\"\nVERSION_ID='12'\n# ID=no\n";
-        assert_eq!(assignment(text, "ID").as_deref(), Some("debian"));
-        assert_eq!(assignment(text, "PRETTY_NAME").as_deref(), Some("A \"b\" c"));
-        assert_eq!(assignment(text, "VERSION_ID").as_deref(), Some("12"));
-        assert_eq!(assignment(text, "NOTHING"), None);
-    }
+    Ok((program == Some(b"busybox")).then(|| "busybox".into()))
 }
