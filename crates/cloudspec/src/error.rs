@@ -14,6 +14,26 @@ pub enum ProfileError {
         /// The names there are.
         known: String,
     },
+    /// `--set` names a switch that the profile does not have.
+    #[error("profile {profile} has no switch {name:?}; it has: {known}")]
+    UnknownSwitch {
+        /// The profile.
+        profile: String,
+        /// The name given.
+        name: String,
+        /// Its switches.
+        known: String,
+    },
+    /// `--set` gives a switch a value that it does not know.
+    #[error("{name}={value}: {name} is one of {known}")]
+    UnknownValue {
+        /// The switch.
+        name: String,
+        /// The value given.
+        value: String,
+        /// Its values.
+        known: String,
+    },
     /// The text is no valid profile.
     #[error("{origin}:{line}: {detail}")]
     Invalid {
@@ -30,6 +50,8 @@ impl Diagnose for ProfileError {
     fn code(&self) -> &'static str {
         match self {
             ProfileError::Unknown { .. } => "profile.unknown",
+            ProfileError::UnknownSwitch { .. } => "profile.switch.unknown",
+            ProfileError::UnknownValue { .. } => "profile.switch.value",
             ProfileError::Invalid { .. } => "profile.invalid",
         }
     }
@@ -42,6 +64,9 @@ impl Diagnose for ProfileError {
         match self {
             ProfileError::Unknown { .. } => {
                 Some("Give a name from `coldfit profiles list`, or a file.".into())
+            }
+            ProfileError::UnknownSwitch { .. } | ProfileError::UnknownValue { .. } => {
+                Some("`coldfit profiles show NAME` lists a profile's switches and their values.".into())
             }
             ProfileError::Invalid { .. } => {
                 Some("`coldfit profiles show kvm --toml` prints a valid profile.".into())

@@ -1,57 +1,38 @@
-//! The profile format.
+//! Profiles, read and resolved.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
 
-use crate::ProfileError;
-
-/// Version of the profile format that this program reads.
-const SCHEMA: u32 = 1;
+use crate::raw::{COMMON_FIELDS, Layer, RawRule};
+use crate::{ImportSpec, ProfileError, RuleKind, Switch};
 
 /// Embedded profiles: name and text.
-const BUILTIN: &[(&str, &str)] = &[("kvm", include_str!("../profiles/kvm.toml"))];
+const BUILTIN: &[(&str, &str)] = &[
+    ("alibaba", include_str!("../profiles/alibaba.toml")),
+    ("alibaba-compat", include_str!("../profiles/alibaba-compat.toml")),
+    ("kvm", include_str!("../profiles/kvm.toml")),
+    ("openstack", include_str!("../profiles/openstack.toml")),
+];
+
+/// Profiles that extend each other at most so deep.
+const LAYERS_MAX: usize = 8;
 
 /// How much a rule binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// The image is not accepted, or does not work, without it.
-    Must,
-    /// The source recommends it.
-    Recommended,
     /// The source mentions it.
     Optional,
+    /// The source recommends it.
+    Recommended,
+    /// The image is not accepted, or does not work, without it.
+    Must,
 }
 
-/// What a rule demands, with its values.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum RuleKind {
-    /// Every initramfs loads these modules and finds its root disk on these buses.
-    InitramfsDrivers {
-        /// Kernel module names.
-        modules: Vec<String>,
-        /// Buses by name: `virtio-blk`, `virtio-scsi`, `nvme`, …
-        buses: Vec<String>,
-    },
-    /// The guest's next initramfs rebuild includes these modules.
-    InitramfsPersistence {
-        /// Kernel module names.
-        modules: Vec<String>,
-    },
-    /// `root=` is a filesystem UUID.
-    RootByUuid,
-    /// fstab holds no kernel device name that depends on the bus.
-    FstabByUuid,
-    /// `console=` arguments, in this order; the last one becomes `/dev/console`.
-    Console {
-        /// Values of the `console=` arguments.
-        devices: Vec<String>,
-    },
-}
-
-/// One rule of a profile.
+/// One rule of a profile, with the values that the switches give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RuleSpec {
     /// Stable dotted id.
     pub id: String,
@@ -63,6 +44,27 @@ pub struct RuleSpec {
     pub source: String,
     /// Date at which the source was read, `YYYY-MM-DD`.
     pub date: String,
+    /// Row of the specification's table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+    /// Items of the cloud's own image check that look at the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub check_items: Vec<String>,
+    /// Distribution families that it is for; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+    /// Architectures (`uname -m`) that it is for; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub architectures: Vec<String>,
+    /// Switch values under which it counts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<String, Vec<String>>,
+    /// Why it does not count, when a switch says so: the rule that wins, or the switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waived: Option<String>,
+    /// What to do where no fix can help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// What is demanded.
     #[serde(flatten)]
     pub kind: RuleKind,
@@ -75,84 +77,227 @@ pub struct Profile {
     pub id: String,
     /// One line for people.
     pub title: String,
+    /// Choices, with the values in force.
+    pub switches: Vec<Switch>,
+    /// The cloud's import call, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<ImportSpec>,
     /// Rules in the order in which they are checked.
     pub rules: Vec<RuleSpec>,
     /// The text that it was read from.
     #[serde(skip)]
     pub text: String,
+    /// Names the text in errors.
+    #[serde(skip)]
+    origin: String,
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawProfile {
-    schema: Spanned<u32>,
-    id: String,
-    title: String,
-    rule: Vec<Spanned<toml::Table>>,
-}
-
-#[derive(Deserialize)]
-struct RawRule {
-    id: String,
-    severity: Severity,
-    summary: String,
-    source: String,
-    date: String,
-}
-
-/// Fields that every rule has; whatever else stands in a rule belongs to its kind.
-const COMMON_FIELDS: [&str; 5] = ["id", "severity", "summary", "source", "date"];
 
 impl Profile {
-    /// Reads a profile; `origin` names the text in errors.
+    /// Reads a profile; `origin` names the text in errors. Switches have their defaults.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ProfileError> {
-        let invalid = |offset: usize, detail: String| ProfileError::Invalid {
-            origin: origin.to_owned(),
-            line: text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1),
-            detail,
-        };
-        let raw: RawProfile = toml::from_str(text).map_err(|error| {
-            invalid(error.span().map_or(0, |span| span.start), error.message().to_owned())
-        })?;
-        if *raw.schema.get_ref() != SCHEMA {
-            let detail = format!("schema {} is not known, this program reads {SCHEMA}", raw.schema.get_ref());
-            return Err(invalid(raw.schema.span().start, detail));
-        }
-        let mut rules: Vec<RuleSpec> = Vec::new();
-        for table in raw.rule {
-            let at = table.span().start;
-            let rule = Self::rule(table.into_inner()).map_err(|detail| invalid(at, detail))?;
-            if rules.iter().any(|earlier| earlier.id == rule.id) {
-                return Err(invalid(at, format!("rule {} stands twice", rule.id)));
-            }
-            rules.push(rule);
-        }
-        Ok(Self { id: raw.id, title: raw.title, rules, text: text.to_owned() })
+        Self::resolve(text, origin, &[])
     }
 
-    fn rule(table: toml::Table) -> Result<RuleSpec, String> {
-        let (common, own): (toml::Table, toml::Table) =
-            table.into_iter().partition(|(key, _)| COMMON_FIELDS.contains(&key.as_str()));
-        let say = |error: toml::de::Error| error.message().to_owned();
-        let raw: RawRule = common.try_into().map_err(say)?;
-        let given: Vec<String> = own.keys().cloned().collect();
-        let kind: RuleKind = own.try_into().map_err(say)?;
-        // A misspelt field must not pass in silence: what the kind holds is what may be given.
-        let known = toml::Table::try_from(&kind).map_err(|error| error.to_string())?;
-        if let Some(stray) = given.iter().find(|key| !known.contains_key(key.as_str())) {
-            return Err(format!("rule {} has no field {stray:?}", raw.id));
+    /// The same profile with other switch values.
+    pub fn with(&self, settings: &[(String, String)]) -> Result<Self, ProfileError> {
+        Self::resolve(&self.text, &self.origin, settings)
+    }
+
+    fn resolve(text: &str, origin: &str, settings: &[(String, String)]) -> Result<Self, ProfileError> {
+        let layers = layers(text, origin)?;
+        let switches = switches(&layers, settings)?;
+        let mut rules: Vec<RuleSpec> = Vec::new();
+        for layer in &layers {
+            let mut own = BTreeSet::new();
+            for table in &layer.raw.rule {
+                let at = table.span().start;
+                let rule = rule(layer, at, table.get_ref().clone(), &switches)?;
+                if !own.insert(rule.id.clone()) {
+                    return Err(layer.invalid(at, format!("rule {} stands twice", rule.id)));
+                }
+                match rules.iter_mut().find(|earlier| earlier.id == rule.id) {
+                    Some(earlier) => *earlier = rule,
+                    None => rules.push(rule),
+                }
+            }
         }
-        if !is_date(&raw.date) {
-            return Err(format!("rule {}: date {:?} is not of the form YYYY-MM-DD", raw.id, raw.date));
-        }
-        Ok(RuleSpec {
-            id: raw.id,
-            severity: raw.severity,
-            summary: raw.summary,
-            source: raw.source,
-            date: raw.date,
-            kind,
+        let (Some(own), import) =
+            (layers.last(), layers.iter().rev().find_map(|layer| layer.raw.import.clone()))
+        else {
+            return Err(ProfileError::Invalid { origin: origin.into(), line: 1, detail: "empty".into() });
+        };
+        Ok(Self {
+            id: own.raw.id.clone(),
+            title: own.raw.title.clone(),
+            switches,
+            import,
+            rules,
+            text: text.to_owned(),
+            origin: origin.to_owned(),
         })
+    }
+
+    /// The value in force of a switch.
+    pub fn switch(&self, name: &str) -> Option<&str> {
+        self.switches.iter().find(|switch| switch.name == name).map(|switch| switch.value.as_str())
+    }
+}
+
+/// The profile's own text last, before it the one that it extends, and so on.
+fn layers(text: &str, origin: &str) -> Result<Vec<Layer>, ProfileError> {
+    let mut layers = vec![Layer::parse(text, origin)?];
+    while let Some(base) =
+        layers.last().and_then(|layer| layer.raw.extends.as_ref().map(|base| (layer, base)))
+    {
+        let (layer, base) = base;
+        let name = base.get_ref();
+        let Some((_, text)) = BUILTIN.iter().find(|(known, _)| known == name) else {
+            return Err(layer.invalid(base.span().start, format!("no built-in profile is named {name:?}")));
+        };
+        if layers.len() == LAYERS_MAX {
+            return Err(layer.invalid(base.span().start, "profiles extend each other in a circle".into()));
+        }
+        layers.push(Layer::parse(text, &format!("built in: {name}"))?);
+    }
+    layers.reverse();
+    Ok(layers)
+}
+
+/// All switches with the values in force.
+fn switches(layers: &[Layer], settings: &[(String, String)]) -> Result<Vec<Switch>, ProfileError> {
+    let mut switches: Vec<Switch> = Vec::new();
+    let unknown = |switch: &Switch, value: &str| {
+        (!switch.values.iter().any(|known| known == value))
+            .then(|| format!("{} is one of {}, not {value:?}", switch.name, switch.values.join(", ")))
+    };
+    for layer in layers {
+        for spanned in &layer.raw.switch {
+            let at = spanned.span().start;
+            let switch = spanned.get_ref().clone();
+            if let Some(detail) = unknown(&switch, &switch.default) {
+                return Err(layer.invalid(layer.offset_of(at, "default"), detail));
+            }
+            if let Some(detail) = switch.because.keys().find_map(|value| unknown(&switch, value)) {
+                return Err(layer.invalid(layer.offset_of(at, "because"), detail));
+            }
+            match switches.iter_mut().find(|earlier| earlier.name == switch.name) {
+                Some(earlier) => *earlier = switch,
+                None => switches.push(switch),
+            }
+        }
+        for (name, value) in &layer.raw.defaults {
+            let at = name.span().start;
+            let Some(switch) = switches.iter_mut().find(|switch| switch.name == *name.get_ref()) else {
+                return Err(layer.invalid(at, format!("no switch is named {:?}", name.get_ref())));
+            };
+            if let Some(detail) = unknown(switch, value) {
+                return Err(layer.invalid(at, detail));
+            }
+            switch.default.clone_from(value);
+        }
+    }
+    for switch in &mut switches {
+        switch.value.clone_from(&switch.default);
+    }
+    let id = || layers.last().map(|layer| layer.raw.id.clone()).unwrap_or_default();
+    for (name, value) in settings {
+        let known = || switches.iter().map(|switch| switch.name.as_str()).collect::<Vec<_>>().join(", ");
+        let Some(index) = switches.iter().position(|switch| switch.name == *name) else {
+            return Err(ProfileError::UnknownSwitch { profile: id(), name: name.clone(), known: known() });
+        };
+        if unknown(&switches[index], value).is_some() {
+            let known = switches[index].values.join(", ");
+            return Err(ProfileError::UnknownValue { name: name.clone(), value: value.clone(), known });
+        }
+        switches[index].value.clone_from(value);
+    }
+    Ok(switches)
+}
+
+fn rule(layer: &Layer, at: usize, table: toml::Table, switches: &[Switch]) -> Result<RuleSpec, ProfileError> {
+    let fail = |detail: String| layer.invalid(at, detail);
+    let fail_at = |key: &str, detail: String| layer.invalid(layer.offset_of(at, key), detail);
+    let say = |error: toml::de::Error| fail(error.message().to_owned());
+    let (common, mut own): (toml::Table, toml::Table) =
+        table.into_iter().partition(|(key, _)| COMMON_FIELDS.contains(&key.as_str()));
+    let raw: RawRule = common.try_into().map_err(say)?;
+    for (key, value) in &mut own {
+        substitute(value, switches).map_err(|detail| fail_at(key, format!("rule {}: {detail}", raw.id)))?;
+    }
+    let given: Vec<String> = own.keys().cloned().collect();
+    let kind: RuleKind = own.try_into().map_err(say)?;
+    // A misspelt field must not pass in silence: what the kind holds is what may be given.
+    let known = toml::Table::try_from(&kind).map_err(|error| fail(error.to_string()))?;
+    let is_default = |key: &str| {
+        matches!(key, "remove" | "truncate" | "empty" | "remade-by" | "older-settings" | "forbidden-together")
+    };
+    if let Some(stray) = given.iter().find(|key| !known.contains_key(key.as_str()) && !is_default(key)) {
+        return Err(fail_at(stray, format!("rule {} has no field {stray:?}", raw.id)));
+    }
+    if !is_date(&raw.date) {
+        return Err(fail_at(
+            "date",
+            format!("rule {}: date {:?} is not of the form YYYY-MM-DD", raw.id, raw.date),
+        ));
+    }
+    let mut waived = None;
+    for (name, values) in &raw.when {
+        let Some(switch) = switches.iter().find(|switch| switch.name == *name) else {
+            return Err(fail_at("when", format!("rule {}: no switch is named {name:?}", raw.id)));
+        };
+        if let Some(stray) = values.iter().find(|value| !switch.values.contains(value)) {
+            return Err(fail_at("when", format!("rule {}: {name} has no value {stray:?}", raw.id)));
+        }
+        if !values.contains(&switch.value) {
+            waived.get_or_insert_with(|| switch.reason());
+        }
+    }
+    let mut severity = raw.severity;
+    for (condition, other) in &raw.severity_when {
+        let found = condition
+            .split_once('=')
+            .and_then(|(name, value)| Some((switches.iter().find(|switch| switch.name == name)?, value)));
+        let Some((switch, value)) = found.filter(|(switch, value)| switch.values.iter().any(|v| v == value))
+        else {
+            return Err(fail_at(
+                "severity-when",
+                format!("rule {}: {condition:?} is no SWITCH=VALUE", raw.id),
+            ));
+        };
+        if switch.value == value {
+            severity = *other;
+        }
+    }
+    Ok(RuleSpec {
+        id: raw.id,
+        severity,
+        summary: raw.summary,
+        source: raw.source,
+        date: raw.date,
+        row: raw.row,
+        check_items: raw.check_items,
+        families: raw.families,
+        architectures: raw.architectures,
+        when: raw.when,
+        waived,
+        remedy: raw.remedy,
+        kind,
+    })
+}
+
+/// Puts the values of switches for `${NAME}`.
+fn substitute(value: &mut toml::Value, switches: &[Switch]) -> Result<(), String> {
+    match value {
+        toml::Value::String(text) => {
+            if let Some(name) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+                let switch = switches.iter().find(|switch| switch.name == name);
+                *text = switch.ok_or_else(|| format!("no switch is named {name:?}"))?.value.clone();
+            }
+            Ok(())
+        }
+        toml::Value::Array(values) => values.iter_mut().try_for_each(|value| substitute(value, switches)),
+        toml::Value::Table(table) => table.iter_mut().try_for_each(|(_, value)| substitute(value, switches)),
+        _ => Ok(()),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Writing a plan to the guest tree.
 
-use vfs::{FileKind, GuestPath, GuestTree, NewNode, NodeId, Timestamp, VfsError};
+use vfs::{FileKind, GuestPath, GuestTree, MetadataChange, NewNode, NodeId, Timestamp, VfsError};
 
 use crate::{Action, Edit, FixError};
 
 /// Modes of what is made anew.
 const FILE_MODE: u16 = 0o644;
 const DIRECTORY_MODE: u16 = 0o755;
+const LINK_MODE: u16 = 0o777;
 
 /// Writes all edits and flushes every filesystem that was written. Changed files keep owner, mode and
 /// extended attributes; new ones belong to root and take the SELinux label of a sibling where there is one.
@@ -29,53 +30,143 @@ pub fn apply(edits: &[Edit], tree: &mut GuestTree, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Refuses an edit of a protected file, or a new file in a protected directory.
+/// Refuses an edit of a protected file, or a new or removed name in a protected directory.
 fn check_unprotected(edit: &Edit, tree: &mut GuestTree) -> Result<(), FixError> {
     let mut path = edit.path.clone();
     let location = loop {
-        match tree.resolve(&path) {
+        match tree.resolve_no_follow(&path) {
             Ok(location) => break location,
-            Err(error @ VfsError::NotFound { .. }) => path = path.parent().ok_or(error)?,
+            Err(error @ (VfsError::NotFound { .. } | VfsError::NotADirectory { .. })) => {
+                path = path.parent().ok_or(error)?;
+            }
             Err(error) => return Err(error.into()),
         }
     };
-    let metadata = tree.stat_at(&location)?;
     let is_new = path != edit.path;
-    let attribute = match (metadata.is_immutable, metadata.is_append_only) {
-        (true, _) => "immutable (chattr +i)",
-        (_, true) if !is_new => "append-only (chattr +a)",
-        _ => {
-            tree.writable(location.mount)?;
-            return Ok(());
-        }
-    };
-    let detail = format!("{attribute}; {} cannot be written", edit.path);
-    Err(VfsError::WrongKind { path: path.to_string(), detail }.into())
+    tree.writable(location.mount)?;
+    if !is_new && edit.unprotect {
+        return Ok(());
+    }
+    let changes_name = matches!(edit.action, Action::Remove { .. } | Action::Link { .. });
+    let parent = (!is_new && changes_name).then(|| path.parent()).flatten();
+    for (place, may_append) in [(Some(path), is_new), (parent, false)] {
+        let Some(place) = place else { continue };
+        let metadata = tree.stat_no_follow(&place)?;
+        let attribute = match (metadata.is_immutable, metadata.is_append_only) {
+            (true, _) => "immutable (chattr +i)",
+            (_, true) if !may_append => "append-only (chattr +a)",
+            _ => continue,
+        };
+        let detail = format!("{attribute}; {} cannot be written", edit.path);
+        return Err(VfsError::WrongKind { path: place.to_string(), detail }.into());
+    }
+    Ok(())
 }
 
+/// Writes one edit; returns the mount that it is on.
 fn apply_one(edit: &Edit, tree: &mut GuestTree, now: Timestamp) -> Result<usize, FixError> {
-    match tree.resolve(&edit.path) {
+    let found = match tree.resolve_no_follow(&edit.path) {
         Ok(location) => {
+            let kind = tree.stat_at(&location)?.kind;
             let filesystem = tree.writable(location.mount)?;
             filesystem.set_clock(now);
-            match &edit.action {
-                Action::Text { new, .. } | Action::Rewrite { new, .. } => {
-                    filesystem.replace_content(location.node, new)?
-                }
-                Action::Append { old_len, bytes } => filesystem.write_at(location.node, *old_len, bytes)?,
+            if edit.unprotect {
+                filesystem.set_immutable(location.node, false)?;
             }
+            Some((location, kind))
+        }
+        Err(VfsError::NotFound { .. } | VfsError::NotADirectory { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let missing = || FixError::from(VfsError::NotFound { path: edit.path.to_string() });
+    match (&edit.action, found) {
+        (Action::Text { new, .. }, Some((location, kind))) if kind != FileKind::Symlink => {
+            tree.writable(location.mount)?.replace_content(location.node, new)?;
+            set_mode(tree, location.mount, location.node, edit.mode)?;
             Ok(location.mount)
         }
-        Err(VfsError::NotFound { .. }) => {
-            let Action::Text { new, .. } = &edit.action else {
-                return Err(VfsError::NotFound { path: edit.path.to_string() }.into());
-            };
-            let (mount, node) = create(tree, &edit.path, NewNode::Regular(new), FILE_MODE, now)?;
+        (Action::Text { new, .. }, replaced) => {
+            if replaced.is_some() {
+                remove_name(tree, &edit.path)?;
+            }
+            let mode = edit.mode.unwrap_or(FILE_MODE);
+            let (mount, node) = create(tree, &edit.path, NewNode::Regular(new), mode, now)?;
             copy_label(tree, mount, node, &edit.path)?;
             Ok(mount)
         }
-        Err(error) => Err(error.into()),
+        (Action::Rewrite { new, .. }, Some((location, _))) => {
+            tree.writable(location.mount)?.replace_content(location.node, new)?;
+            Ok(location.mount)
+        }
+        (Action::Append { old_len, bytes }, Some((location, _))) => {
+            tree.writable(location.mount)?.write_at(location.node, *old_len, bytes)?;
+            Ok(location.mount)
+        }
+        (Action::Link { target, .. }, replaced) => {
+            if replaced.is_some() {
+                remove_name(tree, &edit.path)?;
+            }
+            let (mount, node) = create(tree, &edit.path, NewNode::Symlink(target), LINK_MODE, now)?;
+            copy_label(tree, mount, node, &edit.path)?;
+            Ok(mount)
+        }
+        (Action::Remove { .. }, Some((location, _))) => {
+            remove_name(tree, &edit.path)?;
+            Ok(location.mount)
+        }
+        (Action::Empty { .. }, Some((location, _))) => {
+            for name in tree.list(&edit.path)? {
+                remove_name(tree, &edit.path.join(name))?;
+            }
+            Ok(location.mount)
+        }
+        (Action::Attributes, Some((location, _))) => {
+            set_mode(tree, location.mount, location.node, edit.mode)?;
+            Ok(location.mount)
+        }
+        (_, None) => Err(missing()),
     }
+}
+
+fn set_mode(tree: &mut GuestTree, mount: usize, node: NodeId, mode: Option<u16>) -> Result<(), FixError> {
+    if let Some(mode) = mode {
+        let change = MetadataChange { mode: Some(mode), ..MetadataChange::default() };
+        tree.writable(mount)?.set_metadata(node, change)?;
+    }
+    Ok(())
+}
+
+/// Removes a name with everything below it. A mount point stays, which is an error.
+fn remove_name(tree: &mut GuestTree, path: &GuestPath) -> Result<(), FixError> {
+    let (directory, name) = tree.resolve_parent(path)?;
+    let own = directory.path.join(&name);
+    if let Some(mount) = tree.mounts().iter().find(|mount| !mount.at.is_root() && mount.at.starts_with(&own))
+    {
+        let detail = format!("{} is mounted there", mount.device);
+        return Err(VfsError::WrongKind { path: mount.at.to_string(), detail }.into());
+    }
+    let filesystem = tree.writable(directory.mount)?;
+    // Directories still to be removed, with the names that are left in each: no recursion on guest data.
+    let mut open: Vec<(NodeId, Vec<u8>, NodeId)> = Vec::new();
+    let mut next = Some((directory.node, name));
+    while let Some((parent, name)) = next.take() {
+        let missing = || VfsError::NotFound { path: String::from_utf8_lossy(&name).into_owned() };
+        let node = filesystem.lookup(parent, &name)?.ok_or_else(missing)?;
+        if filesystem.stat(node)?.kind == FileKind::Directory {
+            open.push((parent, name, node));
+        } else {
+            filesystem.unlink(parent, &name)?;
+        }
+        while let Some((parent, name, node)) = open.last() {
+            if let Some(entry) = filesystem.list(*node)?.into_iter().next() {
+                next = Some((*node, entry.name));
+                break;
+            }
+            filesystem.remove_dir(*parent, name)?;
+            open.pop();
+        }
+    }
+    Ok(())
 }
 
 /// Makes a node and the directories above it that are missing.

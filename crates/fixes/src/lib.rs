@@ -5,6 +5,7 @@
 //! tree. Run on its own output, [`plan`] plans nothing.
 
 mod apply;
+mod edit;
 mod error;
 mod finding;
 mod plan;
@@ -12,8 +13,9 @@ mod rules;
 mod stage;
 
 pub use apply::apply;
+pub use edit::{Action, Edit};
 pub use error::FixError;
 pub use finding::{Finding, State};
 pub use plan::{Plan, Selection, plan};
 pub use rules::{InjectionPlan, inject_modules};
-pub use stage::{Action, Edit, Stage};
+pub use stage::Stage;

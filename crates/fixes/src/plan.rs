@@ -13,6 +13,29 @@ pub(crate) struct Context<'a> {
     pub guest: &'a Guest,
     /// The disk's volumes.
     pub devices: &'a DeviceTable,
+    /// The whole profile, for the values of its switches.
+    pub profile: &'a Profile,
+}
+
+impl Context<'_> {
+    /// Why a rule is not for this guest.
+    fn exclusion(&self, spec: &RuleSpec) -> Option<String> {
+        let family = self.guest.os.family.name();
+        if !spec.families.is_empty() && !spec.families.iter().any(|known| known == family) {
+            return Some(format!(
+                "the rule is for {}; this guest is of family {family}",
+                spec.families.join(", ")
+            ));
+        }
+        let architecture = self.guest.architecture.as_deref().unwrap_or("unknown");
+        if !spec.architectures.is_empty() && !spec.architectures.iter().any(|known| known == architecture) {
+            return Some(format!(
+                "the rule is for {}; this guest is {architecture}",
+                spec.architectures.join(", ")
+            ));
+        }
+        None
+    }
 }
 
 /// Which rules of a profile are meant.
@@ -66,11 +89,15 @@ pub fn plan(
     selection: &Selection,
 ) -> Result<Plan, FixError> {
     selection.check(profile)?;
-    let context = Context { guest, devices };
+    let context = Context { guest, devices, profile };
     let mut stage = Stage::new(tree);
     let mut findings = Vec::new();
     for spec in profile.rules.iter().filter(|rule| selection.includes(rule)) {
-        findings.push(rules::run(spec, &context, &mut stage)?);
+        findings.push(match (&spec.waived, context.exclusion(spec)) {
+            (Some(because), _) => Finding::waived(spec, because),
+            (None, Some(why)) => Finding::not_applicable(spec, why),
+            (None, None) => rules::run(spec, &context, &mut stage)?,
+        });
     }
     Ok(Plan { findings, edits: stage.into_edits() })
 }

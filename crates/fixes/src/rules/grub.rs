@@ -99,8 +99,8 @@ pub(super) fn defaults(stage: &Stage<'_>, outcome: &mut Outcome) -> Result<Optio
         }
         match stage.read(&file) {
             Ok(Some(text)) => files.push(SourceFile { path: file.to_string(), text }),
-            Ok(None) | Err(FixError::Guest(VfsError::IsADirectory { .. })) => {}
-            Err(error) => return Err(error),
+            Ok(None) | Err(VfsError::IsADirectory { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     match DefaultGrub::parse(files) {

@@ -1,0 +1,8 @@
+//! Configuration files of a guest's programs: evaluated as the programs do, edited token by token.
+//!
+//! Everything reads through [`Files`], so that it sees the guest's tree, the tree with planned edits over
+//! it, or a few files in memory alike. Nothing here writes: an edit is new text for a file.
+
+mod files;
+
+pub use files::{Files, MemoryFiles};
