@@ -53,11 +53,18 @@ struct EditReport {
     rules: Vec<String>,
     kind: &'static str,
     summary: Vec<String>,
-    old_len: u64,
-    new_len: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_len: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_len: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     old_sha256: Option<String>,
-    new_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     diff: Option<String>,
 }
@@ -155,12 +162,10 @@ impl Verification<'_> {
         }
         let tree = sealed.reopen_tree()?;
         for edit in &report.edits {
+            let Some(planned) = &edit.new_sha256 else { continue };
             let found = digest_of_file(&tree, &edit.path)?;
-            if found != edit.new_sha256 {
-                return Err(bug(format!(
-                    "{}: reads back as {found}, planned was {}",
-                    edit.path, edit.new_sha256
-                )));
+            if found != *planned {
+                return Err(bug(format!("{}: reads back as {found}, planned was {planned}", edit.path)));
             }
         }
         report.verified.push(format!("{} changed files read back as planned", report.edits.len()));
@@ -216,36 +221,55 @@ fn digest_of_file(tree: &GuestTree, path: &str) -> Result<String, Failure> {
 
 fn report_edit(edit: &Edit, tree: &GuestTree, with_diff: bool) -> Result<EditReport, Failure> {
     let path = edit.path.to_string();
-    let mut diff = None;
-    let (kind, old_len, new_len, old_sha256, new_sha256) = match &edit.action {
+    let mut report = EditReport {
+        path: path.clone(),
+        rules: edit.rules.clone(),
+        kind: "attributes",
+        summary: edit.summary.clone(),
+        old_len: None,
+        new_len: None,
+        old_sha256: None,
+        new_sha256: None,
+        target: None,
+        mode: edit.mode.map(|mode| format!("{mode:04o}")),
+        diff: None,
+    };
+    match &edit.action {
         Action::Text { old, new } => {
-            if with_diff {
-                diff = Some(unified(&path, old.as_deref(), new));
-            }
-            let kind = if old.is_some() { "text" } else { "create" };
-            let old_sha256 = old.as_ref().map(|old| digest(&[old]));
-            (kind, old.as_ref().map_or(0, Vec::len) as u64, new.len() as u64, old_sha256, digest(&[new]))
+            report.kind = if old.is_some() { "text" } else { "create" };
+            report.diff = with_diff.then(|| unified(&path, old.as_deref(), new));
+            report.old_len = old.as_ref().map(|old| old.len() as u64);
+            report.new_len = Some(new.len() as u64);
+            report.old_sha256 = old.as_ref().map(|old| digest(&[old]));
+            report.new_sha256 = Some(digest(&[new]));
         }
         Action::Append { old_len, bytes } => {
             let old = tree.read(&edit.path, *old_len)?;
-            ("append", *old_len, old_len + bytes.len() as u64, Some(digest(&[&old])), digest(&[&old, bytes]))
+            report.kind = "append";
+            report.old_len = Some(*old_len);
+            report.new_len = Some(old_len + bytes.len() as u64);
+            report.old_sha256 = Some(digest(&[&old]));
+            report.new_sha256 = Some(digest(&[&old, bytes]));
         }
         Action::Rewrite { old_len, new } => {
-            ("rewrite", *old_len, new.len() as u64, Some(digest_of_file(tree, &path)?), digest(&[new]))
+            report.kind = "rewrite";
+            report.old_len = Some(*old_len);
+            report.new_len = Some(new.len() as u64);
+            report.old_sha256 = Some(digest_of_file(tree, &path)?);
+            report.new_sha256 = Some(digest(&[new]));
         }
-    };
-    let summary = edit.summary.clone();
-    Ok(EditReport {
-        path,
-        rules: edit.rules.clone(),
-        kind,
-        summary,
-        old_len,
-        new_len,
-        old_sha256,
-        new_sha256,
-        diff,
-    })
+        Action::Link { target, .. } => {
+            report.kind = "link";
+            report.target = Some(String::from_utf8_lossy(target).into_owned());
+        }
+        Action::Remove { old } => {
+            report.kind = "remove";
+            report.old_len = old.as_ref().map(|old| old.len() as u64);
+        }
+        Action::Empty { .. } => report.kind = "empty",
+        Action::Attributes => {}
+    }
+    Ok(report)
 }
 
 fn print(report: &Report, output: &Output) -> CommandResult {
@@ -261,7 +285,9 @@ fn text(report: &Report) -> String {
             State::Fixable if report.dry_run => "would be fixed",
             State::Fixable => "fixed",
             State::NotFixable => "NOT met",
+            State::NeedsAction => "not met, needs you",
             State::NotApplicable => "not applicable",
+            State::Waived => "waived",
         };
         text.push_str(&format!("  {}: {word}\n", finding.rule));
         for line in &finding.evidence {
@@ -280,10 +306,12 @@ fn text(report: &Report) -> String {
     if !report.edits.is_empty() {
         text.push('\n');
         for edit in &report.edits {
-            text.push_str(&format!(
-                "  {} {}: {} to {} bytes\n",
-                edit.kind, edit.path, edit.old_len, edit.new_len
-            ));
+            text.push_str(&match (edit.old_len, edit.new_len) {
+                (old, Some(new)) => {
+                    format!("  {} {}: {} to {new} bytes\n", edit.kind, edit.path, old.unwrap_or(0))
+                }
+                _ => format!("  {} {}\n", edit.kind, edit.path),
+            });
         }
     }
     text.push_str(&inspect::boot_text(&report.boot_after));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cloudspec::{Profile, RuleKind};
+use serde_json::Value;
 
 use super::CommandResult;
 use crate::cli::args::ProfilesCommand;
@@ -51,27 +52,31 @@ fn show(name: &str, toml: bool, output: &Output) -> CommandResult {
         for rule in &profile.rules {
             let severity = format!("{:?}", rule.severity).to_lowercase();
             text.push_str(&format!("\n{} ({severity})\n  {}\n", rule.id, rule.summary));
-            text.push_str(&format!(
-                "  value: {}\n  source: {} ({})\n",
-                value(&rule.kind),
-                rule.source,
-                rule.date
-            ));
+            for value in values(&rule.kind) {
+                text.push_str(&format!("  {value}\n"));
+            }
+            text.push_str(&format!("  source: {} ({})\n", rule.source, rule.date));
         }
         text
     })?;
     Ok(0)
 }
 
-fn value(kind: &RuleKind) -> String {
-    match kind {
-        RuleKind::InitramfsDrivers { modules, buses } => {
-            format!("{} for {}", modules.join(" "), buses.join(", "))
-        }
-        RuleKind::InitramfsPersistence { modules } => modules.join(" "),
-        RuleKind::RootByUuid | RuleKind::FstabByUuid => "UUID=".to_owned(),
-        RuleKind::Console { devices } => {
-            devices.iter().map(|device| format!("console={device}")).collect::<Vec<_>>().join(" ")
-        }
-    }
+/// The values of a rule, one `name: value` each.
+fn values(kind: &RuleKind) -> Vec<String> {
+    let Ok(Value::Object(fields)) = serde_json::to_value(kind) else { return Vec::new() };
+    let shown = |value: &Value| match value {
+        Value::String(text) => text.trim_end().replace('\n', " | "),
+        Value::Array(values) => values
+            .iter()
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    };
+    fields
+        .iter()
+        .filter(|(name, _)| *name != "kind")
+        .map(|(name, value)| format!("{name}: {}", shown(value)))
+        .collect()
 }

@@ -18,4 +18,4 @@ pub use error::FixError;
 pub use finding::{Finding, State};
 pub use plan::{Plan, Selection, plan};
 pub use rules::{InjectionPlan, inject_modules};
-pub use stage::Stage;
+pub use stage::{PlannedDiskEdit, Stage};

@@ -5,7 +5,7 @@ use guest::Guest;
 use vfs::{DeviceTable, GuestTree};
 
 use crate::rules;
-use crate::{Edit, Finding, FixError, Stage, State};
+use crate::{Edit, Finding, FixError, PlannedDiskEdit, Stage, State};
 
 /// Everything that a rule may look at.
 pub(crate) struct Context<'a> {
@@ -13,8 +13,6 @@ pub(crate) struct Context<'a> {
     pub guest: &'a Guest,
     /// The disk's volumes.
     pub devices: &'a DeviceTable,
-    /// The whole profile, for the values of its switches.
-    pub profile: &'a Profile,
 }
 
 impl Context<'_> {
@@ -71,10 +69,17 @@ pub struct Plan {
     pub findings: Vec<Finding>,
     /// One for each file, by path.
     pub edits: Vec<Edit>,
+    /// Changes of the virtual disk below the files.
+    pub disk_edits: Vec<PlannedDiskEdit>,
 }
 
 impl Plan {
-    /// Findings that the edits do not meet.
+    /// True when nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.disk_edits.is_empty()
+    }
+
+    /// Findings that the edits should meet and cannot.
     pub fn not_fixable(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.state == State::NotFixable)
     }
@@ -89,7 +94,7 @@ pub fn plan(
     selection: &Selection,
 ) -> Result<Plan, FixError> {
     selection.check(profile)?;
-    let context = Context { guest, devices, profile };
+    let context = Context { guest, devices };
     let mut stage = Stage::new(tree);
     let mut findings = Vec::new();
     for spec in profile.rules.iter().filter(|rule| selection.includes(rule)) {
@@ -99,5 +104,6 @@ pub fn plan(
             (None, None) => rules::run(spec, &context, &mut stage)?,
         });
     }
-    Ok(Plan { findings, edits: stage.into_edits() })
+    let (edits, disk_edits) = stage.into_edits();
+    Ok(Plan { findings, edits, disk_edits })
 }

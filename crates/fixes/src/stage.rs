@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::Files;
-use vfs::{FileKind, GuestPath, GuestTree, MAX_SYMLINKS, VfsError};
+use vfs::{DiskEdit, FileKind, GuestPath, GuestTree, MAX_SYMLINKS, VfsError};
 
 use crate::FixError;
 use crate::edit::{Action, Edit};
@@ -15,6 +15,16 @@ const TEXT_LIMIT: u64 = 4 << 20;
 pub struct Stage<'t> {
     tree: &'t GuestTree,
     edits: BTreeMap<GuestPath, Edit>,
+    disk_edits: Vec<PlannedDiskEdit>,
+}
+
+/// A planned change of the virtual disk below all files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedDiskEdit {
+    /// Rule that asked for it.
+    pub rule: String,
+    /// The change.
+    pub edit: DiskEdit,
 }
 
 /// What a path is with the plan over the tree, its last component not followed.
@@ -32,7 +42,7 @@ enum Seen {
 impl<'t> Stage<'t> {
     /// Nothing planned yet.
     pub fn new(tree: &'t GuestTree) -> Self {
-        Self { tree, edits: BTreeMap::new() }
+        Self { tree, edits: BTreeMap::new(), disk_edits: Vec::new() }
     }
 
     /// The tree below, without the plan.
@@ -362,9 +372,16 @@ impl<'t> Stage<'t> {
         Ok(0)
     }
 
-    /// All edits that change something, by path.
-    pub fn into_edits(self) -> Vec<Edit> {
-        self.edits.into_values().filter(Edit::changes_something).collect()
+    /// Plans a change of the virtual disk.
+    pub fn edit_disk(&mut self, rule: &str, edit: DiskEdit) {
+        if !self.disk_edits.iter().any(|planned| planned.edit == edit) {
+            self.disk_edits.push(PlannedDiskEdit { rule: rule.to_owned(), edit });
+        }
+    }
+
+    /// All edits that change something, by path, and those of the disk.
+    pub fn into_edits(self) -> (Vec<Edit>, Vec<PlannedDiskEdit>) {
+        (self.edits.into_values().filter(Edit::changes_something).collect(), self.disk_edits)
     }
 }
 

@@ -53,7 +53,8 @@ pub fn inject_modules(
     let mut stage = Stage::new(tree);
     let request = Request { rule: "initramfs.inject", modules, needed: modules };
     let Outcome { remarks, obstacles, .. } = inject(&request, guest, &mut stage)?;
-    Ok(InjectionPlan { edits: stage.into_edits(), obstacles, remarks })
+    let (edits, _) = stage.into_edits();
+    Ok(InjectionPlan { edits, obstacles, remarks })
 }
 
 pub(super) fn run(
