@@ -5,6 +5,7 @@
 
 mod archive_drivers;
 mod bootloader;
+mod dpkg;
 mod error;
 mod family;
 mod fstab;
@@ -13,11 +14,14 @@ mod kernels;
 mod model;
 mod network;
 mod os;
+mod programs;
 mod reading;
 mod software;
 mod system;
 mod verdict;
+mod version;
 
+pub use dpkg::dpkg_version;
 pub use error::GuestError;
 pub use family::Family;
 pub use inspect::inspect;
@@ -26,4 +30,6 @@ pub use model::{
     BootEntry, Bootloader, CryptEntry, DriverOnDisk, DriverState, FstabRow, Guest, InitramfsDriver,
     InitramfsInfo, InitrdFile, Kernel, MachineId, NetworkSystem, OsInfo, Problem, Resolution, SegmentInfo,
 };
+pub use programs::{Installed, Program, find_program};
 pub use verdict::{Bus, EntryVerdict, Reason, Verdict, verdict, verdict_of_entry, verdicts};
+pub use version::compare_versions;
