@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a rule demands, with its values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +126,7 @@ pub enum RuleKind {
         /// `keep`.
         stack: String,
         /// Names are kept by the kernel argument `net.ifnames=0`: other names in use go dead.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "flag")]
         kernel_names: bool,
     },
     /// No file binds interface or disk names to one machine's hardware.
@@ -145,6 +145,11 @@ pub enum RuleKind {
     SelinuxMode {
         /// `keep`, `permissive`, `disable`.
         mode: String,
+    },
+    /// Format of the image file.
+    ImageFormat {
+        /// `raw`, `qcow2`.
+        allowed: Vec<String>,
     },
     /// The root partition ends behind all others.
     RootLast,
@@ -252,4 +257,20 @@ pub enum RuleKind {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         remade_by: Vec<String>,
     },
+}
+
+/// `true` and `false`, also as the text that a switch puts there.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Flag {
+        Bool(bool),
+        Text(String),
+    }
+    match Flag::deserialize(deserializer)? {
+        Flag::Bool(value) => Ok(value),
+        Flag::Text(text) => {
+            text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is no true or false")))
+        }
+    }
 }

@@ -106,12 +106,13 @@ impl Profile {
     fn resolve(text: &str, origin: &str, settings: &[(String, String)]) -> Result<Self, ProfileError> {
         let layers = layers(text, origin)?;
         let switches = switches(&layers, settings)?;
+        let names = Names::new(&layers, &switches);
         let mut rules: Vec<RuleSpec> = Vec::new();
         for layer in &layers {
             let mut own = BTreeSet::new();
             for table in &layer.raw.rule {
                 let at = table.span().start;
-                let rule = rule(layer, at, table.get_ref().clone(), &switches)?;
+                let rule = rule(layer, at, table.get_ref().clone(), &names)?;
                 if !own.insert(rule.id.clone()) {
                     return Err(layer.invalid(at, format!("rule {} stands twice", rule.id)));
                 }
@@ -214,7 +215,8 @@ fn switches(layers: &[Layer], settings: &[(String, String)]) -> Result<Vec<Switc
     Ok(switches)
 }
 
-fn rule(layer: &Layer, at: usize, table: toml::Table, switches: &[Switch]) -> Result<RuleSpec, ProfileError> {
+fn rule(layer: &Layer, at: usize, table: toml::Table, names: &Names<'_>) -> Result<RuleSpec, ProfileError> {
+    let switches = names.switches;
     let fail = |detail: String| layer.invalid(at, detail);
     let fail_at = |key: &str, detail: String| layer.invalid(layer.offset_of(at, key), detail);
     let say = |error: toml::de::Error| fail(error.message().to_owned());
@@ -222,7 +224,7 @@ fn rule(layer: &Layer, at: usize, table: toml::Table, switches: &[Switch]) -> Re
         table.into_iter().partition(|(key, _)| COMMON_FIELDS.contains(&key.as_str()));
     let raw: RawRule = common.try_into().map_err(say)?;
     for (key, value) in &mut own {
-        substitute(value, switches).map_err(|detail| fail_at(key, format!("rule {}: {detail}", raw.id)))?;
+        names.substitute(value).map_err(|detail| fail_at(key, format!("rule {}: {detail}", raw.id)))?;
     }
     let given: Vec<String> = own.keys().cloned().collect();
     let kind: RuleKind = own.try_into().map_err(say)?;
@@ -285,19 +287,57 @@ fn rule(layer: &Layer, at: usize, table: toml::Table, switches: &[Switch]) -> Re
     })
 }
 
-/// Puts the values of switches for `${NAME}`.
-fn substitute(value: &mut toml::Value, switches: &[Switch]) -> Result<(), String> {
-    match value {
-        toml::Value::String(text) => {
-            if let Some(name) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
-                let switch = switches.iter().find(|switch| switch.name == name);
-                *text = switch.ok_or_else(|| format!("no switch is named {name:?}"))?.value.clone();
+/// What `${…}` stands for in a rule.
+struct Names<'a> {
+    switches: &'a [Switch],
+    values: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn new(layers: &'a [Layer], switches: &'a [Switch]) -> Self {
+        let values = layers.iter().flat_map(|layer| &layer.raw.values);
+        Self { switches, values: values.map(|(name, value)| (name.as_str(), value.as_str())).collect() }
+    }
+
+    /// Replaces `${NAME}` by a value of the profile or the value of a switch, and `${SWITCH:a=x,b=y}` by what stands
+    /// behind the switch's value.
+    fn substitute(&self, value: &mut toml::Value) -> Result<(), String> {
+        match value {
+            toml::Value::String(text) => {
+                let mut out = String::with_capacity(text.len());
+                let mut rest = text.as_str();
+                while let Some((before, tail)) = rest.split_once("${") {
+                    let (inside, after) = tail.split_once('}').ok_or("${ without }")?;
+                    out.push_str(before);
+                    out.push_str(self.resolve(inside)?);
+                    rest = after;
+                }
+                out.push_str(rest);
+                *text = out;
+                Ok(())
             }
-            Ok(())
+            toml::Value::Array(values) => values.iter_mut().try_for_each(|value| self.substitute(value)),
+            toml::Value::Table(table) => table.iter_mut().try_for_each(|(_, value)| self.substitute(value)),
+            _ => Ok(()),
         }
-        toml::Value::Array(values) => values.iter_mut().try_for_each(|value| substitute(value, switches)),
-        toml::Value::Table(table) => table.iter_mut().try_for_each(|(_, value)| substitute(value, switches)),
-        _ => Ok(()),
+    }
+
+    fn resolve<'s>(&'s self, inside: &'s str) -> Result<&'s str, String> {
+        let (name, cases) = inside.split_once(':').unwrap_or((inside, ""));
+        let Some(switch) = self.switches.iter().find(|switch| switch.name == name) else {
+            let value = self.values.get(name).filter(|_| cases.is_empty());
+            return value.copied().ok_or_else(|| format!("no switch or value is named {name:?}"));
+        };
+        if cases.is_empty() {
+            return Ok(&switch.value);
+        }
+        let case = |value: &str| {
+            cases.split(',').filter_map(|case| case.split_once('=')).find(|(known, _)| *known == value)
+        };
+        if let Some(missing) = switch.values.iter().find(|value| case(value).is_none()) {
+            return Err(format!("${{{inside}}} says nothing for {name}={missing}"));
+        }
+        case(&switch.value).map(|(_, text)| text).ok_or_else(|| format!("{name} has no value"))
     }
 }
 
@@ -364,5 +404,105 @@ mod tests {
         assert!(detail.contains("twice"), "{detail}");
         let (_, detail) = line_of(&good.replace("date = \"2026-11-24\"", "date = \"yesterday\""));
         assert!(detail.contains("date"), "{detail}");
+    }
+
+    #[test]
+    fn switches_waive_rules_and_say_why() {
+        let profile = builtin("alibaba").unwrap();
+        let waived = |profile: &Profile, id: &str| {
+            profile.rules.iter().find(|rule| rule.id == id).unwrap().waived.clone()
+        };
+        assert_eq!(waived(&profile, "ssh.password-root").as_deref(), Some("ssh.key-only"));
+        assert_eq!(waived(&profile, "ssh.key-only"), None);
+        let set = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
+        let other = profile.with(&set("ssh-login", "password-root")).unwrap();
+        assert_eq!(waived(&other, "ssh.password-root"), None);
+        assert_eq!(waived(&other, "ssh.key-only").as_deref(), Some("ssh.password-root"));
+        let keep = profile.with(&set("firewall", "keep")).unwrap();
+        assert_eq!(waived(&keep, "services.firewalld").as_deref(), Some("firewall=keep"));
+        let strict = profile.with(&set("strict-fs", "on")).unwrap();
+        let severity = |profile: &Profile| {
+            profile.rules.iter().find(|rule| rule.id == "disk.ext4-64bit").unwrap().severity
+        };
+        assert_eq!((severity(&profile), severity(&strict)), (Severity::Recommended, Severity::Must));
+        assert!(matches!(profile.with(&set("colour", "red")), Err(ProfileError::UnknownSwitch { .. })));
+        assert!(matches!(profile.with(&set("root", "red")), Err(ProfileError::UnknownValue { .. })));
+    }
+
+    /// `alibaba-compat` is `alibaba` with three contradictions decided otherwise.
+    #[test]
+    fn compat_differs_in_the_login_of_root_alone() {
+        let (plain, compat) = (builtin("alibaba").unwrap(), builtin("alibaba-compat").unwrap());
+        let differ: Vec<&str> = plain
+            .rules
+            .iter()
+            .zip(&compat.rules)
+            .filter(|(a, b)| a != b)
+            .map(|(a, _)| a.id.as_str())
+            .collect();
+        assert_eq!(
+            differ,
+            [
+                "cloud-init.datasource",
+                "ssh.password-root",
+                "ssh.key-only",
+                "ssh.permit-root-explicit",
+                "accounts.root-lock"
+            ]
+        );
+        assert_eq!(compat.id, "alibaba-compat");
+        assert_eq!(plain.switches.len(), compat.switches.len());
+    }
+
+    #[test]
+    fn every_switch_value_gives_a_valid_profile() {
+        for name in builtin_names() {
+            let profile = builtin(name).unwrap();
+            for switch in &profile.switches {
+                for value in &switch.values {
+                    let set = [(switch.name.clone(), value.clone())];
+                    let other = profile.with(&set).unwrap_or_else(|error| panic!("{value}: {error}"));
+                    assert_eq!(other.switch(&switch.name), Some(value.as_str()));
+                    let text = format!("{:?}", other.rules);
+                    assert!(!text.contains("${"), "{name} {}={value}", switch.name);
+                    for rule in &other.rules {
+                        let Some(reason) = rule.waived.as_deref() else { continue };
+                        let known = other.rules.iter().any(|rule| rule.id == reason) || reason.contains('=');
+                        assert!(known, "{name}: {} waived because {reason}", rule.id);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_extends_and_overrides_an_embedded_profile() {
+        let text = r#"
+schema = 1
+id = "mine"
+title = "Mine"
+extends = "alibaba"
+[defaults]
+firewall = "keep"
+[[rule]]
+id = "boot.console-x86"
+kind = "console"
+severity = "must"
+summary = "Ours."
+source = "the house"
+date = "2026-01-01"
+devices = ["ttyS1"]
+"#;
+        let mine = Profile::parse(text, "mine.toml").unwrap();
+        assert_eq!(mine.rules.len(), builtin("alibaba").unwrap().rules.len());
+        assert_eq!(mine.switch("firewall"), Some("keep"));
+        let console = mine.rules.iter().find(|rule| rule.id == "boot.console-x86").unwrap();
+        assert!(matches!(&console.kind, RuleKind::Console { devices } if devices == &["ttyS1"]));
+        let (at, detail) = line_of(&text.replace("firewall = \"keep\"", "firewall = \"up\""));
+        assert_eq!(at, 7, "{detail}");
+        let (at, _) = line_of(&text.replace("extends = \"alibaba\"", "extends = \"nowhere\""));
+        assert_eq!(at, 5);
+        let (at, detail) = line_of(&text.replace("\"ttyS1\"", "\"${colour}\""));
+        assert!(at == 15 && detail.contains("colour"), "{at} {detail}");
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct RawProfile {
     pub title: String,
     pub extends: Option<Spanned<String>>,
     #[serde(default)]
+    pub values: BTreeMap<String, String>,
+    #[serde(default)]
     pub defaults: BTreeMap<Spanned<String>, String>,
     #[serde(default)]
     pub switch: Vec<Spanned<Switch>>,

@@ -77,6 +77,8 @@ pub(crate) fn run(
         RuleKind::Clean { .. } => pending(spec),
 
         // Disk.
+        RuleKind::ImageFormat { .. } => pending(spec),
+
         RuleKind::RootLast => pending(spec),
 
         RuleKind::PrimaryPartitions => pending(spec),
