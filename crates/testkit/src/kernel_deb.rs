@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cache::Cache;
+use crate::deb;
 use crate::error::{LabError, Result, at};
 use crate::tool;
 
@@ -28,19 +29,14 @@ impl KernelDeb {
             .filter_map(|line| line.trim().strip_prefix("Depends: "))
             .find(|name| name.starts_with("linux-image-"))
             .ok_or_else(|| LabError::Machine(format!("apt knows no kernel package below {META_PACKAGE}")))?;
-        let shown = tool::run("apt-cache", ["show", "--no-all-versions", package])?;
-        let field = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let digest = field("SHA256:").ok_or_else(|| LabError::Machine(format!("no digest for {package}")))?;
+        let digest = deb::digest(package)?;
         let cache = Cache::open()?;
-        let name = format!("debs/{package}_{}", digest.get(..16).unwrap_or(digest));
+        let name = format!("debs/{package}_{}", digest.get(..16).unwrap_or(&digest));
         let root = cache.path(&name)?;
         let _lock = cache.lock(&name)?;
         if !root.exists() {
             let scratch = cache.scratch()?;
-            let download = &mut tool::command("apt-get", ["download", package]);
-            tool::finish(download.current_dir(scratch.path()))?;
-            let tree = scratch.path().join("tree");
-            tool::run("dpkg-deb", ["-x".as_ref(), only_deb(scratch.path())?.as_os_str(), tree.as_os_str()])?;
+            let tree = deb::unpack(package, scratch.path())?;
             let kver = only_kernel(&tree)?;
             tool::run("depmod", ["-b".as_ref(), tree.as_os_str(), kver.as_ref()])?;
             fs::rename(&tree, &root).map_err(at(&root))?;
@@ -54,22 +50,7 @@ impl KernelDeb {
     }
 }
 
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(at(dir))? {
-        names.push(entry.map_err(at(dir))?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn only_deb(dir: &Path) -> Result<PathBuf> {
-    let debs = names(dir)?.into_iter().find(|name| name.ends_with(".deb"));
-    debs.map(|name| dir.join(name))
-        .ok_or_else(|| LabError::Machine("apt-get download left no package".into()))
-}
-
 fn only_kernel(tree: &Path) -> Result<String> {
     let dir = tree.join("lib/modules");
-    names(&dir)?.pop().ok_or_else(|| LabError::Machine(format!("{} holds no kernel", dir.display())))
+    deb::names(&dir)?.pop().ok_or_else(|| LabError::Machine(format!("{} holds no kernel", dir.display())))
 }

@@ -3,6 +3,7 @@
 pub mod apt;
 pub mod cache;
 pub mod crash;
+pub mod deb;
 mod dirfs;
 pub mod e2fs;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod qemu;
 mod qmp;
 pub mod recipe;
 pub mod screen;
+pub mod selinux_policy;
 pub mod tool;
 
 pub use dirfs::DirFs;
