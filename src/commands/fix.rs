@@ -119,7 +119,9 @@ pub fn run(request: &Request, output: &Output) -> CommandResult {
         return print(&report, output);
     }
 
-    timings.stage("apply", progress, || fixes::apply(&plan.edits, &mut tree, now)).at_image(path)?;
+    let remarks =
+        timings.stage("apply", progress, || fixes::apply(&plan.edits, &mut tree, now)).at_image(path)?;
+    remarks.iter().for_each(|remark| output.note(remark));
     drop(tree);
     let devices = image.device_table().clone();
     let sealed = image.seal().at_image(path)?;

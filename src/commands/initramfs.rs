@@ -147,7 +147,8 @@ fn inject(
     let summary: Vec<String> = planned.edits.iter().flat_map(|edit| edit.summary.clone()).collect();
     let mut committed = None;
     if !planned.edits.is_empty() || target.output.is_some() {
-        fixes::apply(&planned.edits, &mut tree, session::now()?).at_image(path)?;
+        let remarks = fixes::apply(&planned.edits, &mut tree, session::now()?).at_image(path)?;
+        remarks.iter().for_each(|remark| output.note(remark));
         drop(tree);
         let sealed = image.seal().at_image(path)?;
         sealed.verify().at_image(path)?;

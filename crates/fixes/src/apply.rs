@@ -1,7 +1,10 @@
 //! Writing a plan to the guest tree.
 
+use std::collections::BTreeSet;
+
 use vfs::{FileKind, GuestPath, GuestTree, MetadataChange, NewNode, NodeId, Timestamp, VfsError};
 
+use crate::labels::Labels;
 use crate::{Action, Edit, FixError};
 
 /// Modes of what is made anew.
@@ -10,24 +13,25 @@ const DIRECTORY_MODE: u16 = 0o755;
 const LINK_MODE: u16 = 0o777;
 
 /// Writes all edits and flushes every filesystem that was written. Changed files keep owner, mode and
-/// extended attributes; new ones belong to root and take the SELinux label of a sibling where there is one.
+/// extended attributes; new ones belong to root and take the SELinux label that the guest's policy has for them.
+/// Returns remarks for people.
 ///
 /// What the guest protects (`chattr +i`, `+a`) is refused before the first write.
-pub fn apply(edits: &[Edit], tree: &mut GuestTree, now: Timestamp) -> Result<(), FixError> {
+pub fn apply(edits: &[Edit], tree: &mut GuestTree, now: Timestamp) -> Result<Vec<String>, FixError> {
     for edit in edits {
         check_unprotected(edit, tree)?;
     }
-    let mut written: Vec<usize> = Vec::new();
+    let mut written = BTreeSet::new();
+    let mut labels = Labels::of(tree)?;
     for edit in edits {
-        let mount = apply_one(edit, tree, now)?;
-        if !written.contains(&mount) {
-            written.push(mount);
-        }
+        written.insert(apply_one(edit, tree, now, &mut labels)?);
     }
+    let (remarks, relabelled) = labels.finish(tree, now)?;
+    written.extend(relabelled);
     for mount in written {
         tree.writable(mount)?.flush()?;
     }
-    Ok(())
+    Ok(remarks)
 }
 
 /// Refuses an edit of a protected file, or a new or removed name in a protected directory.
@@ -64,7 +68,12 @@ fn check_unprotected(edit: &Edit, tree: &mut GuestTree) -> Result<(), FixError> 
 }
 
 /// Writes one edit; returns the mount that it is on.
-fn apply_one(edit: &Edit, tree: &mut GuestTree, now: Timestamp) -> Result<usize, FixError> {
+fn apply_one(
+    edit: &Edit,
+    tree: &mut GuestTree,
+    now: Timestamp,
+    labels: &mut Labels,
+) -> Result<usize, FixError> {
     let found = match tree.resolve_no_follow(&edit.path) {
         Ok(location) => {
             let kind = tree.stat_at(&location)?.kind;
@@ -86,13 +95,14 @@ fn apply_one(edit: &Edit, tree: &mut GuestTree, now: Timestamp) -> Result<usize,
             Ok(location.mount)
         }
         (Action::Text { new, .. }, replaced) => {
+            // Only a symlink is replaced, whose label is not that of a file.
             if replaced.is_some() {
                 remove_name(tree, &edit.path)?;
             }
             let mode = edit.mode.unwrap_or(FILE_MODE);
-            let (mount, node) = create(tree, &edit.path, NewNode::Regular(new), mode, now)?;
-            copy_label(tree, mount, node, &edit.path)?;
-            Ok(mount)
+            let made = create(tree, &edit.path, NewNode::Regular(new), mode, now, labels)?;
+            labels.give(tree, made, &edit.path, None)?;
+            Ok(made.0)
         }
         (Action::Rewrite { new, .. }, Some((location, _))) => {
             tree.writable(location.mount)?.replace_content(location.node, new)?;
@@ -103,12 +113,16 @@ fn apply_one(edit: &Edit, tree: &mut GuestTree, now: Timestamp) -> Result<usize,
             Ok(location.mount)
         }
         (Action::Link { target, .. }, replaced) => {
-            if replaced.is_some() {
+            let mut kept = None;
+            if let Some((location, kind)) = replaced {
+                if kind == FileKind::Symlink {
+                    kept = Labels::kept(tree, location.mount, location.node)?;
+                }
                 remove_name(tree, &edit.path)?;
             }
-            let (mount, node) = create(tree, &edit.path, NewNode::Symlink(target), LINK_MODE, now)?;
-            copy_label(tree, mount, node, &edit.path)?;
-            Ok(mount)
+            let made = create(tree, &edit.path, NewNode::Symlink(target), LINK_MODE, now, labels)?;
+            labels.give(tree, made, &edit.path, kept)?;
+            Ok(made.0)
         }
         (Action::Remove { .. }, Some((location, _))) => {
             remove_name(tree, &edit.path)?;
@@ -176,43 +190,17 @@ fn create(
     content: NewNode<'_>,
     mode: u16,
     now: Timestamp,
+    labels: &mut Labels,
 ) -> Result<(usize, NodeId), FixError> {
     if let Some(parent) = path.parent()
         && !tree.exists(&parent)?
     {
-        let (mount, node) = create(tree, &parent, NewNode::Directory, DIRECTORY_MODE, now)?;
-        copy_label(tree, mount, node, &parent)?;
+        let made = create(tree, &parent, NewNode::Directory, DIRECTORY_MODE, now, labels)?;
+        labels.give(tree, made, &parent, None)?;
     }
     let (directory, name) = tree.resolve_parent(path)?;
     let filesystem = tree.writable(directory.mount)?;
     filesystem.set_clock(now);
     let node = filesystem.create(directory.node, &name, content, mode, 0, 0)?;
     Ok((directory.mount, node))
-}
-
-/// Gives a new node the SELinux label of a sibling of its kind, else of its directory; none where neither has one.
-fn copy_label(tree: &mut GuestTree, mount: usize, node: NodeId, path: &GuestPath) -> Result<(), FixError> {
-    const LABEL: &[u8] = b"security.selinux";
-    let (directory, _) = tree.resolve_parent(path)?;
-    let filesystem = &tree.mounts()[mount].filesystem;
-    let kind = filesystem.stat(node)?.kind;
-    let label = |of: NodeId| -> Result<Option<Vec<u8>>, VfsError> {
-        Ok(filesystem.xattrs(of)?.into_iter().find(|xattr| xattr.name == LABEL).map(|xattr| xattr.value))
-    };
-    let mut found = None;
-    for entry in filesystem.list(directory.node)? {
-        let is_like = entry.node != node && entry.kind.unwrap_or(FileKind::Socket) == kind;
-        if is_like && let Some(value) = label(entry.node)? {
-            found = Some(value);
-            break;
-        }
-    }
-    let found = match found {
-        Some(value) => Some(value),
-        None => label(directory.node)?,
-    };
-    if let Some(value) = found {
-        tree.writable(mount)?.set_xattr(node, LABEL, &value)?;
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ mod apply;
 mod edit;
 mod error;
 mod finding;
+mod labels;
 mod plan;
 mod rules;
 mod stage;

@@ -4,9 +4,10 @@
 
 mod support;
 
-use coldfit_fixes::{FixError, Selection, apply};
+use coldfit_fixes::{FixError, Selection, Stage, apply};
 use support::*;
-use vfs::VfsError;
+use testkit::DirFs;
+use vfs::{GuestTree, VfsError};
 
 const LABEL: &str = "security.selinux";
 
@@ -35,6 +36,74 @@ fn new_files_take_a_label_and_old_ones_keep_everything() {
             (LABEL.as_bytes(), b"etc_dir_t\0".as_slice())
         );
     }
+}
+
+/// Label of the name itself, without the NUL that ends it.
+fn label(tree: &GuestTree, at: &str) -> Option<String> {
+    let location = tree.resolve_no_follow(&path(at)).unwrap();
+    let xattrs = tree.mounts()[location.mount].filesystem.xattrs(location.node).unwrap();
+    let value = xattrs.into_iter().find(|xattr| xattr.name == LABEL.as_bytes())?.value;
+    Some(String::from_utf8(value).unwrap().strip_suffix('\0').unwrap().to_owned())
+}
+
+#[test]
+fn the_guests_policy_labels_what_is_made() {
+    let policy = "/.*\tany_t\n/etc(/.*)?\tetc_t\n/etc/new\\.d(/.*)?\tnew_t\n/etc/new\\.d -d new_dir_t\n\
+        /etc/none -- <<none>>\n/etc/link -l link_t\n/etc/made -- made_t\n";
+    let mut fs = DirFs::from_files([
+        ("/etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n"),
+        ("/etc/selinux/targeted/contexts/files/file_contexts", policy),
+        ("/etc/kept", "old"),
+        ("/etc/sibling", ""),
+    ]);
+    fs.add_xattr("/etc/kept", LABEL, "own_t\0").add_xattr("/etc/sibling", LABEL, "sibling_t\0");
+    fs.add_symlink("/etc/made", "/elsewhere").add_xattr("/etc/made", LABEL, "of_link_t\0");
+    fs.add_symlink("/etc/again", "/old").add_xattr("/etc/again", LABEL, "again_t\0");
+    let mut tree = fs.into_tree();
+    let mut stage = Stage::new(&tree);
+    for file in ["/etc/kept", "/etc/new.d/x/file", "/etc/none", "/etc/plain"] {
+        stage.write("r", &path(file), b"new".to_vec(), vec![]).unwrap();
+    }
+    stage.write_no_follow("r", &path("/etc/made"), b"new".to_vec(), vec![]).unwrap();
+    stage.link("r", &path("/etc/link"), "/dev/null", vec![]).unwrap();
+    stage.link("r", &path("/etc/again"), "/dev/null", vec![]).unwrap();
+    let (edits, _) = stage.into_edits();
+    assert_eq!(apply(&edits, &mut tree, NOW).unwrap(), [""; 0]);
+    let expected = [
+        ("/etc/kept", Some("own_t")),
+        ("/etc/new.d", Some("new_dir_t")),
+        ("/etc/new.d/x", Some("new_t")),
+        ("/etc/new.d/x/file", Some("new_t")),
+        ("/etc/none", None),
+        ("/etc/plain", Some("etc_t")),
+        ("/etc/made", Some("made_t")),
+        ("/etc/link", Some("link_t")),
+        ("/etc/again", Some("again_t")),
+    ];
+    for (at, expected) in expected {
+        assert_eq!(label(&tree, at).as_deref(), expected, "{at}");
+    }
+    assert!(!tree.exists(&path("/.autorelabel")).unwrap());
+}
+
+#[test]
+fn a_label_that_nobody_can_tell_is_made_by_the_guest() {
+    let make = |mode: &str| {
+        let config = format!("SELINUX={mode}\nSELINUXTYPE=targeted\n");
+        let mut tree = DirFs::from_files([
+            ("/etc/selinux/config", config.as_str()),
+            ("/etc/selinux/targeted/contexts/files/file_contexts", "/usr(/.*)? usr_t\n"),
+        ])
+        .into_tree();
+        let mut stage = Stage::new(&tree);
+        stage.write("r", &path("/etc/new"), b"new".to_vec(), vec![]).unwrap();
+        let (edits, _) = stage.into_edits();
+        let remarks = apply(&edits, &mut tree, NOW).unwrap();
+        (remarks, tree.exists(&path("/.autorelabel")).unwrap())
+    };
+    let (remarks, is_asked) = make("enforcing");
+    assert!(remarks.len() == 1 && remarks[0].contains("/etc/new") && is_asked, "{remarks:?}");
+    assert_eq!(make("disabled"), (vec![], false));
 }
 
 #[test]
