@@ -40,6 +40,27 @@ pub trait Files {
     }
 }
 
+/// Content of a file, `None` also for what is no regular file, too large, or a loop of links.
+pub(crate) fn read_tolerant(files: &dyn Files, path: &GuestPath) -> Result<Option<Vec<u8>>, VfsError> {
+    match files.read(path) {
+        Err(
+            VfsError::Limit { .. }
+            | VfsError::WrongKind { .. }
+            | VfsError::IsADirectory { .. }
+            | VfsError::SymlinkLoop { .. },
+        ) => Ok(None),
+        other => other,
+    }
+}
+
+/// Names in a directory, none also for a loop of links.
+pub(crate) fn names_tolerant(files: &dyn Files, directory: &str) -> Result<Vec<String>, VfsError> {
+    match files.names(directory) {
+        Err(VfsError::SymlinkLoop { .. } | VfsError::NotADirectory { .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
 /// A node of [`MemoryFiles`].
 #[derive(Debug, Clone)]
 enum Node {

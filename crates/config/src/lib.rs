@@ -4,5 +4,6 @@
 //! it, or a few files in memory alike. Nothing here writes: an edit is new text for a file.
 
 mod files;
+pub mod units;
 
 pub use files::{Files, MemoryFiles};
