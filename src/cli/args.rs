@@ -19,7 +19,8 @@ use super::mode::{ModeChange, Owner};
                   SOURCE_DATE_EPOCH, when set, is the time stamped on changed files.\n\n\
                   Examples:\n  \
                   coldfit inspect disk.qcow2\n  \
-                  coldfit fix disk.qcow2 --profile kvm --diff\n  \
+                  coldfit check disk.qcow2 --profile alibaba\n  \
+                  coldfit fix disk.qcow2 --profile alibaba --diff\n  \
                   coldfit cat disk.qcow2:/etc/fstab"
 )]
 pub struct Cli {
@@ -90,6 +91,38 @@ pub enum ImageFormat {
     Qcow2,
 }
 
+/// Which rules, with which values.
+#[derive(Debug, Clone, Args)]
+pub struct RuleArgs {
+    /// Name of a profile (`coldfit profiles list`) or a profile file.
+    #[arg(short = 'P', long, value_name = "NAME|FILE", help_heading = "Rules")]
+    pub profile: String,
+    /// Only these rules.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', help_heading = "Rules")]
+    pub only: Vec<String>,
+    /// All rules but these.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', conflicts_with = "only", help_heading = "Rules")]
+    pub skip: Vec<String>,
+    /// Decide a contradiction or choice of the profile (`coldfit profiles show NAME` lists them); may be given again.
+    #[arg(short = 's', long, value_name = "SWITCH=VALUE", value_parser = parse_setting, help_heading = "Rules")]
+    pub set: Vec<(String, String)>,
+    /// Say for every rule what was seen, where the demand stands and who else looks at it.
+    #[arg(long, help_heading = "Rules")]
+    pub explain: bool,
+}
+
+impl RuleArgs {
+    /// The rules that are meant.
+    pub fn selection(&self) -> fixes::Selection {
+        fixes::Selection { only: self.only.clone(), skip: self.skip.clone() }
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is SWITCH=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// Where changed bytes go.
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
@@ -118,33 +151,45 @@ pub enum Command {
         #[command(flatten)]
         image: ImageArgs,
     },
+    /// Check images against a profile; changes nothing.
+    #[command(after_help = "Exit code 1: a required rule does not hold.\n\nExamples:\n  \
+                      coldfit check disk.qcow2 --profile alibaba\n  \
+                      coldfit check disk.qcow2 --profile alibaba --set ssh-login=password-root --explain\n  \
+                      coldfit check --format json disk.qcow2 --profile alibaba | jq .import")]
+    Check {
+        /// Disk images.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<PathBuf>,
+        #[command(flatten)]
+        rules: RuleArgs,
+        #[command(flatten)]
+        image: ImageArgs,
+    },
     /// Make an image meet a profile: plan, show, apply, verify, commit.
     #[command(
-        after_help = "The image is the old one or the new one, never something between: a kill at any moment is \
+        after_help = "Exit code 1: all that could be done was done and committed, and a required rule still does not \
+                      hold; the report says what to do. The image is the old one or the new one, never something between: a kill at any moment is \
                       rolled back at the next use.\n\nExamples:\n  \
                       coldfit fix disk.qcow2 --profile kvm --dry-run --diff\n  \
                       coldfit fix disk.qcow2 --profile kvm --undo-file disk.undo\n  \
-                      coldfit fix disk.raw --profile kvm -o fixed.raw"
+                      coldfit fix disk.raw --profile kvm -o fixed.raw\n  \
+                      coldfit fix disk.qcow2 --profile alibaba --set swap-partition=remove"
     )]
     Fix {
         /// Disk image.
         #[arg(value_name = "IMAGE")]
         path: PathBuf,
-        /// Name of a profile (`coldfit profiles list`) or a profile file.
-        #[arg(short = 'P', long, value_name = "NAME|FILE")]
-        profile: String,
         /// Do everything but the commit.
         #[arg(short = 'n', long)]
         dry_run: bool,
         /// Show how text files change.
         #[arg(long)]
         diff: bool,
-        /// Only these rules.
-        #[arg(long, value_name = "RULE", value_delimiter = ',')]
-        only: Vec<String>,
-        /// All rules but these.
-        #[arg(long, value_name = "RULE", value_delimiter = ',', conflicts_with = "only")]
-        skip: Vec<String>,
+        /// Do the rest where a rule cannot be met because a file cannot be read or edited; without it nothing is done.
+        #[arg(long)]
+        keep_going: bool,
+        #[command(flatten)]
+        rules: RuleArgs,
         #[command(flatten)]
         target: TargetArgs,
         #[command(flatten)]

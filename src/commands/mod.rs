@@ -1,6 +1,8 @@
 //! One file for each group of commands.
 
+mod acceptance;
 mod change;
+mod check;
 mod fix;
 mod fsck;
 mod generated;
@@ -20,8 +22,9 @@ pub type CommandResult = Result<u8, Failure>;
 pub fn run(command: Command, output: &Output) -> CommandResult {
     match command {
         Command::Inspect { images, image } => inspect::run(&images, &image, output),
-        Command::Fix { path, profile, dry_run, diff, only, skip, target, image } => {
-            let request = fix::Request { path, profile, dry_run, diff, only, skip, target, image };
+        Command::Check { images, rules, image } => check::run(&images, &rules, &image, output),
+        Command::Fix { path, dry_run, diff, keep_going, rules, target, image } => {
+            let request = fix::Request { path, dry_run, diff, keep_going, rules, target, image };
             fix::run(&request, output)
         }
         Command::Undo { path, undo_file } => undo::run(&path, undo_file.as_deref(), output),

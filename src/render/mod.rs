@@ -1,6 +1,7 @@
 //! How results, failures and progress look.
 
 pub mod diff;
+pub mod findings;
 pub mod layers;
 pub mod output;
 pub mod progress;

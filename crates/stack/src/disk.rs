@@ -9,10 +9,10 @@ use partition::PartitionTable;
 use report::{Class, Diagnose, Diagnostic, Event, Progress};
 use vfs::{Filesystem, GuestPath, GuestTree};
 
-use crate::StackError;
 use crate::compose::{self, Unmounted, Wanted};
 use crate::filesystems::ExtVolume;
 use crate::volumes::{self, Volumes};
+use crate::{ImageFormat, StackError};
 
 /// What is needed to take a disk apart, wherever it comes from.
 #[derive(Debug, Clone)]
@@ -21,6 +21,7 @@ pub(crate) struct DiskOptions {
     pub spill_dir: PathBuf,
     pub sector_size: Option<u32>,
     pub root: Option<String>,
+    pub image_format: ImageFormat,
 }
 
 /// Everything between the virtual disk and the guest tree.
@@ -56,7 +57,8 @@ impl Disk {
         for finding in &partitions.findings {
             progress.event(Event::Note { text: &format!("partition table: {}", finding.detail) });
         }
-        let volumes = volumes::find(&disk, &partitions)?;
+        let mut volumes = volumes::find(&disk, &partitions)?;
+        volumes.table.image_format = Some(options.image_format.to_string());
         let mut found = Self {
             overlay,
             partitions,

@@ -108,6 +108,7 @@ impl Image {
             spill_dir: options.spill_dir.clone(),
             sector_size: options.sector_size,
             root: options.root.clone(),
+            image_format: format,
         };
         let disk = Disk::open(base, &disk_options, progress)?;
         Ok(Self {

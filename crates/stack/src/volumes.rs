@@ -52,6 +52,7 @@ pub(crate) struct Volumes {
 pub(crate) fn find(disk: &Arc<dyn WriteAt>, partitions: &PartitionTable) -> Result<Volumes, StackError> {
     let mut volumes = Volumes {
         table: DeviceTable {
+            image_format: None,
             disk_len: disk.len(),
             sector_size: partitions.sector_size,
             table: match partitions.kind {

@@ -121,6 +121,8 @@ impl std::fmt::Display for DiskEdit {
 /// The disk of one guest as a list of volumes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceTable {
+    /// Format of the image file: `raw`, `qcow2`; `None` where no file is meant.
+    pub image_format: Option<String>,
     /// Length of the virtual disk in bytes.
     pub disk_len: u64,
     /// Bytes per logical sector: 512 or 4096; 0 when nothing is known of the disk.

@@ -4,6 +4,8 @@ mod console;
 mod drivers;
 mod fstab_by_uuid;
 mod grub;
+mod identity;
+mod image_format;
 mod persistence;
 mod root_by_uuid;
 
@@ -46,7 +48,7 @@ pub(crate) fn run(
 
         RuleKind::AccountFiles => pending(spec),
 
-        RuleKind::Identity => pending(spec),
+        RuleKind::Identity => Ok(identity::run(spec, context)),
 
         RuleKind::SelinuxMode { .. } => pending(spec),
 
@@ -77,7 +79,7 @@ pub(crate) fn run(
         RuleKind::Clean { .. } => pending(spec),
 
         // Disk.
-        RuleKind::ImageFormat { .. } => pending(spec),
+        RuleKind::ImageFormat { allowed } => Ok(image_format::run(spec, allowed, context)),
 
         RuleKind::RootLast => pending(spec),
 

@@ -259,6 +259,7 @@ pub fn volume(partition: u32, content: &str, uuid: &str) -> Volume {
 /// An MBR disk with GRUB, the root filesystem on partition 1 and swap on partition 5.
 pub fn devices() -> DeviceTable {
     DeviceTable {
+        image_format: None,
         table: TableKind::Mbr,
         volumes: vec![volume(1, "ext4", ROOT), volume(5, "swap", SWAP)],
         firmware: FirmwareFacts { mbr_boot_code: Some("grub".into()), ..FirmwareFacts::default() },
