@@ -5,6 +5,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::device::{check_range, one_extent};
@@ -39,12 +40,13 @@ struct State {
 
 /// A writable view of `base` that keeps everything written to itself.
 ///
-/// Invariants: no byte of the base changes; a read returns the newest written byte, else the base;
-/// at most `cap` bytes of pages are held in memory, the rest in an unlinked temporary file; after the
+/// Invariants: no byte of the base changes; a read returns the newest written byte, else the base, else, behind the
+/// end of a base that the overlay has outgrown, zero; at most `cap` bytes of pages are held in memory, the rest in an unlinked temporary file; after the
 /// first error every later call fails with [`BlockError::Failed`].
 pub struct Overlay {
     base: Arc<dyn ReadAt>,
-    len: u64,
+    /// Changes under the lock of `state` only; never less than the base's.
+    len: AtomicU64,
     cap_pages: usize,
     spill_dir: PathBuf,
     state: RwLock<State>,
@@ -56,7 +58,7 @@ impl Overlay {
     /// An overlay over `base` holding at most `memory_cap` bytes of pages in memory (at least one page);
     /// the spill file is made in `spill_dir` when it is needed.
     pub fn new(base: Arc<dyn ReadAt>, memory_cap: u64, spill_dir: impl Into<PathBuf>) -> Self {
-        let len = base.len();
+        let len = AtomicU64::new(base.len());
         let cap_pages = usize::try_from(memory_cap / PAGE_BYTES as u64).unwrap_or(usize::MAX).max(1);
         let state = State {
             pages: BTreeMap::new(),
@@ -82,6 +84,31 @@ impl Overlay {
         &self.base
     }
 
+    /// Makes the device longer; the new bytes read as zero until they are written.
+    pub fn grow(&self, len: u64) -> Result<(), BlockError> {
+        let state = self.lock()?;
+        if state.sealed {
+            return Err(BlockError::Failed { first: "grown after it was sealed".into() });
+        }
+        let now = self.len();
+        if len < now {
+            return Err(BlockError::BadPlan(format!("a disk of {now} bytes is to shrink to {len}")));
+        }
+        self.len.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    /// Fills `buf` from the base; what lies behind its end is zero.
+    fn read_base(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        let present = self.base.len().saturating_sub(offset).min(buf.len() as u64) as usize;
+        let (stored, beyond) = buf.split_at_mut(present);
+        beyond.fill(0);
+        if stored.is_empty() {
+            return Ok(());
+        }
+        self.keep(self.base.read_exact_at(stored, offset))
+    }
+
     /// Ends writing and lists what differs from the base: sorted, disjoint, non-adjacent ranges in
     /// units of 512 bytes (the last one may end with the device).
     pub fn seal(self: &Arc<Self>) -> Result<ChangeSet, BlockError> {
@@ -99,10 +126,10 @@ impl Overlay {
                 run.push(page);
             }
             let start = first * PAGE_BYTES as u64;
-            let run_len = (self.len - start).min((run.len() * PAGE_BYTES) as u64) as usize;
+            let run_len = (self.len() - start).min((run.len() * PAGE_BYTES) as u64) as usize;
             old.resize(run_len, 0);
             new.resize(run_len, 0);
-            self.keep(self.base.read_exact_at(&mut old, start))?;
+            self.read_base(&mut old, start)?;
             for (page, target) in run.into_iter().zip(new.chunks_mut(PAGE_BYTES)) {
                 self.copy_page(&state, page, 0, target)?;
             }
@@ -217,8 +244,7 @@ impl Overlay {
                     Some(known) => self.copy_page(state, known, 0, &mut page[..])?,
                     None => {
                         let start = index * PAGE_BYTES as u64;
-                        let page_len = (self.len - start).min(PAGE_BYTES as u64) as usize;
-                        self.keep(self.base.read_exact_at(&mut page[..page_len], start))?;
+                        self.read_base(&mut page[..], start)?;
                     }
                 }
             }
@@ -237,11 +263,11 @@ impl Overlay {
 
 impl ReadAt for Overlay {
     fn len(&self) -> u64 {
-        self.len
+        self.len.load(Ordering::Acquire)
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), BlockError> {
-        check_range("overlay", offset, buf.len() as u64, self.len)?;
+        check_range("overlay", offset, buf.len() as u64, self.len())?;
         if buf.is_empty() {
             return Ok(());
         }
@@ -269,18 +295,23 @@ impl ReadAt for Overlay {
         }
         for range in clean {
             let target = &mut buf[(range.start - offset) as usize..(range.end - offset) as usize];
-            self.keep(self.base.read_exact_at(target, range.start))?;
+            self.read_base(target, range.start)?;
         }
         Ok(())
     }
 
     fn extents(&self, range: Range<u64>) -> Result<Vec<Extent>, BlockError> {
-        check_range("overlay", range.start, range.end.saturating_sub(range.start), self.len)?;
+        check_range("overlay", range.start, range.end.saturating_sub(range.start), self.len())?;
         if range.is_empty() {
             return Ok(Vec::new());
         }
         self.check_failed()?;
-        let below = self.keep(self.base.extents(range.clone()))?;
+        let stored = range.start.min(self.base.len())..range.end.min(self.base.len());
+        let mut below = match stored.is_empty() {
+            true => Vec::new(),
+            false => self.keep(self.base.extents(stored.clone()))?,
+        };
+        below.extend(one_extent(stored.end.max(range.start)..range.end, ExtentState::Hole));
         let state = self.lock_shared()?;
         let first = range.start / PAGE_BYTES as u64;
         let last = (range.end - 1) / PAGE_BYTES as u64;
@@ -317,7 +348,7 @@ fn push_extent(extents: &mut Vec<Extent>, more: Vec<Extent>) {
 
 impl WriteAt for Overlay {
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<(), BlockError> {
-        check_range("overlay", offset, buf.len() as u64, self.len)?;
+        check_range("overlay", offset, buf.len() as u64, self.len())?;
         let mut state = self.lock()?;
         if state.sealed {
             return Err(BlockError::Failed { first: "written after it was sealed".into() });
@@ -354,9 +385,14 @@ impl ChangeSet {
         &self.ranges
     }
 
-    /// True when nothing differs from the base.
+    /// True when nothing differs from the base, its length included.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.ranges.is_empty() && !self.is_grown()
+    }
+
+    /// True when the virtual disk became longer.
+    pub fn is_grown(&self) -> bool {
+        self.overlay.len() != self.overlay.base.len()
     }
 
     /// Bytes in all ranges.
@@ -468,6 +504,52 @@ mod tests {
                 overlay.write_all_at(&vec![round as u8; PAGE_BYTES], at).unwrap();
             }
         });
+    }
+
+    #[test]
+    fn a_grown_overlay_reads_as_zero_behind_the_base() {
+        for base_len in [0, 1, 4095, 4096, 10_000] {
+            let base: Vec<u8> = (0..base_len).map(|n: usize| n as u8 | 1).collect();
+            let overlay = overlay(base.clone(), PAGE_BYTES as u64);
+            let mut model = base;
+            overlay.grow(20_000).unwrap();
+            model.resize(20_000, 0);
+            let read = || {
+                let mut got = vec![0xee; 20_000];
+                overlay.read_exact_at(&mut got, 0).unwrap();
+                got
+            };
+            assert!(read() == model, "{base_len}");
+            overlay.write_all_at(&[0; 300], 11_900).unwrap();
+            overlay.write_all_at(&[7; 200], 12_000).unwrap();
+            overlay.write_all_at(&[9], 19_999).unwrap();
+            model[12_000..12_200].fill(7);
+            model[19_999] = 9;
+            assert!(read() == model, "{base_len}");
+            let extents = overlay.extents(0..20_000).unwrap();
+            let mut end = 0;
+            for extent in extents {
+                assert_eq!(extent.offset, end);
+                end += extent.len;
+                assert!(
+                    !extent.state.reads_zero()
+                        || model[extent.offset as usize..end as usize].iter().all(|byte| *byte == 0)
+                );
+            }
+            assert_eq!(end, 20_000);
+            assert!(overlay.grow(19_999).is_err());
+            assert!(overlay.write_all_at(&[0], 20_000).is_err());
+            let changes = overlay.seal().unwrap();
+            assert_eq!(changes.ranges(), [11_776..12_288, 19_968..20_000]);
+            assert!(changes.is_grown() && overlay.grow(30_000).is_err());
+            let plan = crate::raw_plan(&changes, base_len as u64);
+            assert_eq!((plan.old_len, plan.new_len), (base_len as u64, 20_000));
+        }
+        let grown_only = overlay(vec![1; 100], 4096);
+        grown_only.grow(200).unwrap();
+        let changes = grown_only.seal().unwrap();
+        assert!(changes.ranges().is_empty() && !changes.is_empty());
+        assert!(!crate::raw_plan(&changes, 100).is_empty());
     }
 
     #[test]

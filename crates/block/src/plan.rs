@@ -107,7 +107,8 @@ impl HostPlan {
     }
 }
 
-/// The plan for a raw image file of `host_len` bytes: guest offsets are host offsets.
+/// The plan for a raw image file of `host_len` bytes: guest offsets are host offsets. A disk that became longer makes
+/// the file longer.
 pub fn raw_plan(changes: &ChangeSet, host_len: u64) -> HostPlan {
     let writes = changes
         .ranges()
@@ -117,5 +118,6 @@ pub fn raw_plan(changes: &ChangeSet, host_len: u64) -> HostPlan {
             source: WriteSource::Virtual { guest_offset: range.start, len: range.end - range.start },
         })
         .collect();
-    HostPlan { writes, old_len: host_len, new_len: host_len, virtual_disk: changes.disk() }
+    let virtual_disk = changes.disk();
+    HostPlan { writes, old_len: host_len, new_len: host_len.max(virtual_disk.len()), virtual_disk }
 }

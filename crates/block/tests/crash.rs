@@ -239,6 +239,79 @@ fn qcow2_image(version: &str) -> Vec<u8> {
     std::fs::read(&image).unwrap()
 }
 
+/// The longer disk of [`qcow2_grow`]: 4 GiB need a longer L1 table than fits one cluster of 4 KiB.
+const GROWN: u64 = 4 << 30;
+
+fn qcow2_grow(host: &CrashHost, path: &str, keep_undo: Option<&str>) -> Result<(), BlockError> {
+    let image = open(host, path, Access::Write)?;
+    let disk = Arc::new(Qcow2::open(image.reader(), image.path(), &DenyAll).unwrap());
+    let overlay = Arc::new(Overlay::new(disk.clone(), 1 << 20, std::env::temp_dir()));
+    overlay.grow(GROWN)?;
+    for (at, count) in [(100, 700), (GROWN - 600, 600)] {
+        overlay.write_all_at(&bytes(at, count), at).unwrap();
+    }
+    let plan = disk.plan_commit(&overlay.seal()?).unwrap();
+    let options = CommitOptions { keep_undo: keep_undo.map(PathBuf::from) };
+    commit_in_place(vec![CommitUnit { image, plan }], &options, &Silent).map(drop)
+}
+
+#[test]
+fn tx7_a_qcow2_disk_that_becomes_longer() {
+    const PATHS: [&str; 1] = ["/images/disk.qcow2"];
+    for version in ["compat=0.10", "compat=1.1"] {
+        let files = [(PATHS[0], qcow2_image(version)), ("/undo/.keep", Vec::new())];
+        let host = CrashHost::with_files(files.clone());
+        let old = contents(&host, &PATHS);
+        qcow2_grow(&host, PATHS[0], None).unwrap();
+        let new = contents(&host, &PATHS);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &new[0]).unwrap();
+        let check = Command::new("qemu-img").arg("check").arg("-q").arg(file.path()).status().unwrap();
+        assert!(check.success(), "qemu-img check finds {version} damaged");
+        sweep(&host, &PATHS, &Expected { old: old.clone(), new }, Side::New, |_, _, _| {});
+
+        let host = CrashHost::with_files(files);
+        qcow2_grow(&host, PATHS[0], Some(UNDO)).unwrap();
+        undo(&host, PATHS[0]).unwrap();
+        assert!(contents(&host, &PATHS) == old, "undo brings back length and bytes");
+    }
+}
+
+#[test]
+fn tx7_a_raw_disk_that_becomes_longer() {
+    // With writes around the old end and at the new one, and with the length alone.
+    for writes in [&[(19_000, 2000), (99_000, 1000)][..], &[]] {
+        let grow = |host: &CrashHost, keep_undo: Option<&str>| {
+            let image = open(host, ONE[0], Access::Write).unwrap();
+            let overlay = Arc::new(Overlay::new(image.reader(), 1 << 20, std::env::temp_dir()));
+            overlay.grow(100_000).unwrap();
+            for (at, count) in writes {
+                overlay.write_all_at(&bytes(*at, *count), *at).unwrap();
+            }
+            let plan = raw_plan(&overlay.seal().unwrap(), image.len());
+            let options = CommitOptions { keep_undo: keep_undo.map(PathBuf::from) };
+            commit_in_place(vec![CommitUnit { image, plan }], &options, &Silent).unwrap();
+        };
+        let made = host(&ONE);
+        let old = contents(&made, &ONE);
+        grow(&made, None);
+        let new = contents(&made, &ONE);
+        let mut expected = old[0].clone();
+        expected.resize(100_000, 0);
+        for (at, count) in writes {
+            let at = *at as usize;
+            expected[at..at + count].copy_from_slice(&bytes(at as u64, *count));
+        }
+        assert!(new[0] == expected);
+        sweep(&made, &ONE, &Expected { old: old.clone(), new }, Side::New, |_, _, _| {});
+
+        let made = host(&ONE);
+        grow(&made, Some(UNDO));
+        undo(&made, ONE[0]).unwrap();
+        assert!(contents(&made, &ONE) == old, "undo brings back length and bytes");
+    }
+}
+
 fn qcow2_commit(host: &CrashHost, path: &str) -> Result<(), BlockError> {
     let image = open(host, path, Access::Write)?;
     let disk = Arc::new(Qcow2::open(image.reader(), image.path(), &DenyAll).unwrap());

@@ -1,6 +1,5 @@
 //! From the changes of a sealed overlay to host-file writes.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use block::{BlockError, ChangeSet, HostPlan, HostWrite, ReadAt, WriteSource};
@@ -8,10 +7,11 @@ use block::{BlockError, ChangeSet, HostPlan, HostWrite, ReadAt, WriteSource};
 use crate::entry::{COPIED, L2Entry, ZERO};
 use crate::error::{Qcow2Error, Refused};
 use crate::header::{
-    AT_AUTOCLEAR, AT_INCOMPATIBLE, AT_REFCOUNT_TABLE_CLUSTERS, AT_REFCOUNT_TABLE_OFFSET, EXTENSION_BITMAPS,
-    INCOMPATIBLE_DIRTY,
+    AT_AUTOCLEAR, AT_INCOMPATIBLE, AT_L1_ENTRIES, AT_L1_OFFSET, AT_REFCOUNT_TABLE_CLUSTERS,
+    AT_REFCOUNT_TABLE_OFFSET, AT_VIRTUAL_SIZE, EXTENSION_BITMAPS, INCOMPATIBLE_DIRTY,
 };
 use crate::image::Qcow2;
+use crate::l1::L1;
 use crate::meta::Meta;
 use crate::refcount::Refcounts;
 use crate::references::References;
@@ -30,10 +30,11 @@ impl Qcow2 {
     /// 4. Without changes the plan is empty.
     /// 5. Memory is in proportion to the changed clusters (and, for a dirty image, to the image's clusters).
     ///
-    /// A dirty image gets its refcounts rebuilt and the dirty bit cleared. Autoclear bits are cleared.
+    /// A dirty image gets its refcounts rebuilt and the dirty bit cleared. Autoclear bits are cleared. A disk that
+    /// became longer gets a new size, and a longer L1 table where it needs one; nothing is stored for the new bytes.
     pub fn plan_commit(&self, changes: &ChangeSet) -> Result<HostPlan, Qcow2Error> {
         let virtual_disk = changes.disk();
-        if virtual_disk.len() != self.len() {
+        if virtual_disk.len() < self.len() {
             return Err(Qcow2Error::Block(BlockError::PastEnd {
                 layer: self.path.display().to_string(),
                 offset: 0,
@@ -45,12 +46,15 @@ impl Qcow2 {
             let (old_len, new_len) = (self.file_len, self.file_len);
             return Ok(HostPlan { writes: Vec::new(), old_len, new_len, virtual_disk });
         }
-        self.check_writable()?;
+        self.check_growable(virtual_disk.len())?;
         let mut planner = Planner::new(self, &*virtual_disk)?;
         if self.is_dirty() {
             planner.rebuild()?;
         }
-        for (cluster, pieces) in by_cluster(changes.ranges(), self.cluster_bits()) {
+        planner.l1.prepare(&mut planner.meta, &mut planner.refcounts)?;
+        let tail = self.stale_tail(virtual_disk.len())?;
+        let ranges = with_range(changes.ranges(), tail);
+        for (cluster, pieces) in by_cluster(&ranges, self.cluster_bits()) {
             planner.change_cluster(cluster, &pieces)?;
         }
         let (writes, new_len) = planner.finish()?;
@@ -71,6 +75,23 @@ impl Qcow2 {
         }
         Ok(())
     }
+}
+
+/// Sorted, disjoint ranges with one more.
+fn with_range(ranges: &[Range<u64>], more: Range<u64>) -> Vec<Range<u64>> {
+    let mut all = ranges.to_vec();
+    if !more.is_empty() {
+        all.push(more);
+        all.sort_by_key(|range| range.start);
+    }
+    let mut joined: Vec<Range<u64>> = Vec::with_capacity(all.len());
+    for range in all {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 /// Guest clusters that sorted `ranges` touch, each with its parts of them.
@@ -101,9 +122,10 @@ struct Planner<'i> {
     disk: &'i dyn ReadAt,
     meta: Meta<'i>,
     refcounts: Refcounts<'i>,
-    /// New L1 entries.
-    l1: BTreeMap<u64, u64>,
+    l1: L1<'i>,
     data: Vec<HostWrite>,
+    /// Length of the virtual disk afterwards.
+    len: u64,
 }
 
 impl<'i> Planner<'i> {
@@ -113,8 +135,9 @@ impl<'i> Planner<'i> {
             disk,
             meta: Meta::new(image),
             refcounts: Refcounts::new(image)?,
-            l1: BTreeMap::new(),
+            l1: L1::new(image, disk.len()),
             data: Vec::new(),
+            len: disk.len(),
         })
     }
 
@@ -159,19 +182,14 @@ impl<'i> Planner<'i> {
 
     /// The L2 table of an L1 entry, as planned so far: its offset and copied flag.
     fn l2_table(&self, l1_index: u64) -> Result<Option<(u64, bool)>, Qcow2Error> {
-        let at = self.image.header.l1_offset + l1_index * 8;
-        let raw = match self.l1.get(&l1_index) {
-            Some(raw) => return Ok(Some((raw & !COPIED, true))),
-            None => self.meta.entry(at)?,
-        };
-        self.image.check_l1_entry(raw, at)
+        self.l1.l2_table(&self.meta, l1_index)
     }
 
     /// An L2 table that may be changed: made or copied if need be.
     fn l2_for_writing(&mut self, l1_index: u64) -> Result<u64, Qcow2Error> {
         let cluster_bits = self.image.cluster_bits();
         let bytes = match self.l2_table(l1_index)? {
-            Some((offset, _)) if self.l1.contains_key(&l1_index) => return Ok(offset),
+            Some((offset, _)) if self.l1.is_changed(l1_index) => return Ok(offset),
             Some((offset, copied)) => {
                 match self.refcounts.get(&self.meta, offset >> cluster_bits)? {
                     0 => return Err(self.refcounts.unreferenced(offset >> cluster_bits)),
@@ -186,7 +204,7 @@ impl<'i> Planner<'i> {
         };
         let index = self.refcounts.allocate(&mut self.meta)?;
         self.meta.add_table(index, bytes);
-        self.l1.insert(l1_index, index << cluster_bits | COPIED);
+        self.l1.set(l1_index, index << cluster_bits | COPIED);
         Ok(index << cluster_bits)
     }
 
@@ -282,7 +300,7 @@ impl<'i> Planner<'i> {
     /// Plans all of a guest cluster into a host cluster; what lies past the virtual disk becomes zero.
     fn write_cluster(&mut self, cluster: u64, host_offset: u64) {
         let guest_offset = cluster << self.image.cluster_bits();
-        let len = self.image.cluster_size().min(self.image.len() - guest_offset);
+        let len = self.image.cluster_size().min(self.len - guest_offset);
         self.push_data(host_offset, guest_offset, len);
         if len < self.image.cluster_size() {
             let padding = vec![0; (self.image.cluster_size() - len) as usize];
@@ -307,7 +325,7 @@ impl<'i> Planner<'i> {
     /// with `read_all` the whole cluster is read all the same.
     fn is_zero(&self, cluster: u64, pieces: &[Range<u64>], read_all: bool) -> Result<bool, Qcow2Error> {
         let start = cluster << self.image.cluster_bits();
-        let end = (start + self.image.cluster_size()).min(self.image.len());
+        let end = (start + self.image.cluster_size()).min(self.len);
         let mut buf = vec![0; ZERO_CHECK_BYTES.min(self.image.cluster_size()) as usize];
         let mut is_zero = true;
         let first = if read_all { &[] } else { pieces };
@@ -330,17 +348,20 @@ impl<'i> Planner<'i> {
     /// All writes in order, and the new length of the file.
     fn finish(mut self) -> Result<(Vec<HostWrite>, u64), Qcow2Error> {
         let image = self.image;
-        for (index, raw) in &self.l1 {
-            self.meta.set_entry(image.header.l1_offset + index * 8, *raw)?;
-        }
+        let l1 = self.l1.finish(&mut self.meta)?;
         let refcounts = self.refcounts.finish();
         let mut writes = self.data;
         writes.sort_by_key(|write| write.host_offset);
         writes.extend(self.meta.into_writes()?);
         writes.extend(refcounts.table);
-        if let Some(header) = header_write(image, refcounts.table_offset, refcounts.table_clusters)? {
-            writes.push(header);
-        }
+        let fields = HeaderFields {
+            virtual_size: self.len,
+            l1_offset: l1.offset,
+            l1_entries: l1.entries,
+            refcount_table_offset: refcounts.table_offset,
+            refcount_table_clusters: refcounts.table_clusters,
+        };
+        writes.extend(header_write(image, &fields)?);
         let mut merged = Vec::new();
         for write in writes {
             push_merged(&mut merged, write);
@@ -358,12 +379,17 @@ impl<'i> Planner<'i> {
     }
 }
 
-/// The header with the refcount table's place, without the dirty bit and without autoclear bits.
-fn header_write(
-    image: &Qcow2,
+/// What a commit may change in the header.
+struct HeaderFields {
+    virtual_size: u64,
+    l1_offset: u64,
+    l1_entries: u64,
     refcount_table_offset: u64,
     refcount_table_clusters: u64,
-) -> Result<Option<HostWrite>, Qcow2Error> {
+}
+
+/// The header with these fields, without the dirty bit and without autoclear bits.
+fn header_write(image: &Qcow2, fields: &HeaderFields) -> Result<Option<HostWrite>, Qcow2Error> {
     let header = &image.header;
     let old = image.read_padded(0, u64::from(header.header_length.min(512)))?;
     let mut new = old.clone();
@@ -372,9 +398,13 @@ fn header_write(
             field.copy_from_slice(bytes);
         }
     };
-    put(AT_REFCOUNT_TABLE_OFFSET, &refcount_table_offset.to_be_bytes());
+    put(AT_VIRTUAL_SIZE, &fields.virtual_size.to_be_bytes());
+    // At most 32 MiB of 8 bytes each.
+    put(AT_L1_ENTRIES, &(fields.l1_entries as u32).to_be_bytes());
+    put(AT_L1_OFFSET, &fields.l1_offset.to_be_bytes());
+    put(AT_REFCOUNT_TABLE_OFFSET, &fields.refcount_table_offset.to_be_bytes());
     // At most 8 MiB in clusters of at least 512 bytes.
-    put(AT_REFCOUNT_TABLE_CLUSTERS, &(refcount_table_clusters as u32).to_be_bytes());
+    put(AT_REFCOUNT_TABLE_CLUSTERS, &(fields.refcount_table_clusters as u32).to_be_bytes());
     if header.version >= 3 {
         put(AT_INCOMPATIBLE, &(header.incompatible & !INCOMPATIBLE_DIRTY).to_be_bytes());
         put(AT_AUTOCLEAR, &0u64.to_be_bytes());
@@ -413,6 +443,19 @@ fn check_disjoint(image: &Qcow2, writes: &[HostWrite]) -> Result<(), Qcow2Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_joined_with_those_that_it_touches() {
+        for (ranges, more, expected) in [
+            (vec![], 5..9, "[5..9]"),
+            (vec![1..5, 20..30], 9..9, "[1..5, 20..30]"),
+            (vec![1..5, 20..30], 5..7, "[1..7, 20..30]"),
+            (vec![1..5, 20..30], 6..25, "[1..5, 6..30]"),
+            (vec![1..5, 20..30], 2..40, "[1..40]"),
+        ] {
+            assert_eq!(format!("{:?}", with_range(&ranges, more)), expected);
+        }
+    }
 
     #[test]
     fn ranges_are_cut_at_clusters_and_gathered_by_cluster() {

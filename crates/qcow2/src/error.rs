@@ -21,6 +21,12 @@ pub enum Refused {
     WriteBitmaps,
     /// The image carries the corrupt bit: read, not written.
     WriteCorrupt,
+    /// A new length that is no multiple of 512 bytes.
+    GrowToPartOfSector,
+    /// The backing file is longer than the disk: what lies behind the disk's end would become content.
+    GrowOverBacking,
+    /// A snapshot does not say how long its disk is; applied, it would get the new length.
+    GrowSnapshotWithoutSize,
 }
 
 impl Refused {
@@ -31,6 +37,9 @@ impl Refused {
             Refused::WriteExtendedL2 => "qcow2.extended-l2.read-only",
             Refused::WriteBitmaps => "qcow2.bitmaps.read-only",
             Refused::WriteCorrupt => "qcow2.corrupt.read-only",
+            Refused::GrowToPartOfSector => "qcow2.grow.alignment",
+            Refused::GrowOverBacking => "qcow2.grow.backing",
+            Refused::GrowSnapshotWithoutSize => "qcow2.grow.snapshot-size",
         }
     }
 
@@ -42,6 +51,13 @@ impl Refused {
             Refused::WriteExtendedL2 => "writing an image with extended L2 entries is not supported",
             Refused::WriteBitmaps => "writing an image with persistent bitmaps is not supported",
             Refused::WriteCorrupt => "the image is marked corrupt and is only read",
+            Refused::GrowToPartOfSector => "the new length of the disk is no multiple of 512 bytes",
+            Refused::GrowOverBacking => {
+                "growing the disk is not supported: its backing file is longer, and its bytes would appear in the new part"
+            }
+            Refused::GrowSnapshotWithoutSize => {
+                "growing the disk is not supported: a snapshot does not record the length of its disk"
+            }
         }
     }
 }

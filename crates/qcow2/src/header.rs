@@ -26,6 +26,9 @@ const INCOMPATIBLE_KNOWN: u64 = INCOMPATIBLE_DIRTY
 const COMPATIBLE_LAZY_REFCOUNTS: u64 = 1 << 0;
 
 /// Positions of the header fields that a commit may change.
+pub(crate) const AT_VIRTUAL_SIZE: usize = 24;
+pub(crate) const AT_L1_ENTRIES: usize = 36;
+pub(crate) const AT_L1_OFFSET: usize = 40;
 pub(crate) const AT_REFCOUNT_TABLE_OFFSET: usize = 48;
 pub(crate) const AT_REFCOUNT_TABLE_CLUSTERS: usize = 56;
 pub(crate) const AT_INCOMPATIBLE: usize = 72;
@@ -293,10 +296,10 @@ impl RawHeader {
             backing_file_offset: u64_at(8)?,
             backing_file_size: u32_at(16)?,
             cluster_bits: u32_at(20)?,
-            size: u64_at(24)?,
+            size: u64_at(AT_VIRTUAL_SIZE)?,
             crypt_method: u32_at(32)?,
-            l1_size: u32_at(36)?,
-            l1_table_offset: u64_at(40)?,
+            l1_size: u32_at(AT_L1_ENTRIES)?,
+            l1_table_offset: u64_at(AT_L1_OFFSET)?,
             refcount_table_offset: u64_at(AT_REFCOUNT_TABLE_OFFSET)?,
             refcount_table_clusters: u32_at(AT_REFCOUNT_TABLE_CLUSTERS)?,
             nb_snapshots: u32_at(60)?,

@@ -24,6 +24,7 @@ mod header;
 mod image;
 mod inflate;
 mod info;
+mod l1;
 mod map;
 mod meta;
 mod read;

@@ -1,6 +1,7 @@
 //! The virtual disk as a device.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use block::{BlockError, Extent, ExtentState, ReadAt};
 
@@ -57,6 +58,19 @@ impl Qcow2 {
             .map_err(|detail| self.damaged("qcow2.compressed", host_offset, detail))
     }
 
+    /// A compressed cluster, whole.
+    pub(crate) fn inflated_cluster(
+        &self,
+        host_offset: u64,
+        payload_len: u64,
+    ) -> Result<Arc<Vec<u8>>, Qcow2Error> {
+        self.inflated(host_offset, || {
+            let mut cluster = vec![0; self.cluster_size() as usize];
+            self.inflate_into(&mut cluster, host_offset, payload_len)?;
+            Ok(cluster)
+        })
+    }
+
     fn read_compressed(
         &self,
         buf: &mut [u8],
@@ -67,11 +81,7 @@ impl Qcow2 {
         if buf.len() as u64 == self.cluster_size() {
             return self.inflate_into(buf, host_offset, payload_len);
         }
-        let cluster = self.inflated(host_offset, || {
-            let mut cluster = vec![0; self.cluster_size() as usize];
-            self.inflate_into(&mut cluster, host_offset, payload_len)?;
-            Ok(cluster)
-        })?;
+        let cluster = self.inflated_cluster(host_offset, payload_len)?;
         let within = within as usize;
         if let Some(part) = cluster.get(within..within + buf.len()) {
             buf.copy_from_slice(part);

@@ -212,6 +212,26 @@ impl<'i> Refcounts<'i> {
         Ok(index)
     }
 
+    /// Finds `count` free clusters in a row behind all that are in use and gives each one reference.
+    pub fn allocate_run(&mut self, meta: &mut Meta<'_>, count: u64) -> Result<Range<u64>, Qcow2Error> {
+        let mut start = self.end();
+        'place: loop {
+            let end = start + count;
+            if end > MAX_HOST_OFFSET >> self.image.cluster_bits() {
+                return Err(self.limit("length of the host file", MAX_HOST_OFFSET, MAX_HOST_OFFSET));
+            }
+            // A leaked refcount behind the end of the file moves the run further.
+            for index in (start..end).rev() {
+                if self.get(meta, index)? != 0 || !self.is_usable(index)? {
+                    start = index + 1;
+                    continue 'place;
+                }
+            }
+            self.take(meta, start..end)?;
+            return Ok(start..end);
+        }
+    }
+
     /// Counts one reference for each cluster of a free run.
     fn take(&mut self, meta: &mut Meta<'_>, run: Range<u64>) -> Result<(), Qcow2Error> {
         self.used_end = self.used_end.max(run.end);
