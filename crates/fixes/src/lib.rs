@@ -8,6 +8,7 @@ mod apply;
 mod edit;
 mod error;
 mod finding;
+mod injection;
 mod labels;
 mod plan;
 mod rules;

@@ -7,6 +7,7 @@ use vfs::{DiskEdit, FileKind, GuestPath, GuestTree, MAX_SYMLINKS, VfsError};
 
 use crate::FixError;
 use crate::edit::{Action, Edit};
+use crate::injection::Injections;
 
 /// Text files larger than this are not edited; real ones have a few KiB.
 const TEXT_LIMIT: u64 = 4 << 20;
@@ -16,6 +17,7 @@ pub struct Stage<'t> {
     tree: &'t GuestTree,
     edits: BTreeMap<GuestPath, Edit>,
     disk_edits: Vec<PlannedDiskEdit>,
+    pub(crate) injections: Injections,
 }
 
 /// A planned change of the virtual disk below all files.
@@ -42,7 +44,7 @@ enum Seen {
 impl<'t> Stage<'t> {
     /// Nothing planned yet.
     pub fn new(tree: &'t GuestTree) -> Self {
-        Self { tree, edits: BTreeMap::new(), disk_edits: Vec::new() }
+        Self { tree, edits: BTreeMap::new(), disk_edits: Vec::new(), injections: Injections::default() }
     }
 
     /// The tree below, without the plan.
@@ -262,7 +264,7 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    /// Plans a change of a large file. There is one at most for each file.
+    /// Plans a change of a large file; it takes the place of an earlier one of the same file.
     pub fn change_large(
         &mut self,
         rule: &str,
@@ -271,11 +273,20 @@ impl<'t> Stage<'t> {
         summary: Vec<String>,
     ) -> Result<(), FixError> {
         let real = self.real_path(path)?;
-        if self.edits.contains_key(&real) {
-            return Err(FixError::TextAndBinary { path: real.to_string() });
+        match self.edits.get(&real).map(|edit| &edit.action) {
+            None | Some(Action::Append { .. } | Action::Rewrite { .. } | Action::Attributes) => {
+                self.replace(rule, real, action, summary);
+                Ok(())
+            }
+            Some(_) => Err(FixError::TextAndBinary { path: real.to_string() }),
         }
-        self.replace(rule, real, action, summary);
-        Ok(())
+    }
+
+    /// Takes back the change of a large file, which is then planned anew; its rules stay noted.
+    pub(crate) fn forget(&mut self, path: &GuestPath) {
+        if let Some(edit) = self.edits.get_mut(path) {
+            edit.action = Action::Attributes;
+        }
     }
 
     /// Content of a regular file as the tree has it, where it is small enough to be shown.

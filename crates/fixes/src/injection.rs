@@ -1,0 +1,253 @@
+//! One planned change for each initramfs, whichever rules ask for it.
+//!
+//! A file gets at most one new segment: what a later rule wants joins what earlier ones wanted, and the segment is
+//! planned again from the file as it is on the disk.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use guest::{Guest, InitramfsInfo, Kernel, TreeModules};
+use initramfs::{
+    Archive, Injection, InjectionOptions, KernelModules, Limits, WantedReport, plan_injection,
+    rewrite_last_segment,
+};
+use vfs::GuestPath;
+
+use crate::{Action, FixError, Stage};
+
+/// The largest initramfs that is read; distributions' largest stay below 200 MiB.
+const INITRAMFS_MAX: u64 = 256 << 20;
+/// Bytes of files and their unpacked content that are kept from rule to rule.
+const KEPT_MAX: u64 = 128 << 20;
+
+/// All that rules have asked of the guest's initramfs files so far.
+#[derive(Default)]
+pub(crate) struct Injections {
+    /// By real path.
+    wanted: BTreeMap<GuestPath, Wanted>,
+    /// Files that were parsed lately, the oldest first.
+    parsed: VecDeque<(GuestPath, Rc<Parsed>)>,
+}
+
+/// What one initramfs is to get.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    modules: Vec<String>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// An initramfs with the modules of its kernel.
+pub(crate) struct Parsed {
+    original: Vec<u8>,
+    /// Everything inside.
+    pub archive: Archive,
+    kernel: KernelModules,
+}
+
+impl Parsed {
+    fn weight(&self) -> u64 {
+        let unpacked: u64 = self.archive.segments().iter().map(|segment| segment.unpacked_len).sum();
+        self.original.len() as u64 + unpacked
+    }
+}
+
+/// What a rule asks of one initramfs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Id of the rule.
+    pub rule: String,
+    /// Modules to add, with all that they need.
+    pub modules: Vec<String>,
+    /// Files to add or replace, by path inside.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+/// What became of it.
+pub(crate) enum Answer {
+    /// The file has it all.
+    Nothing(WantedReport),
+    /// The plan brings it in.
+    Planned {
+        /// One line for people.
+        summary: String,
+        /// The outcome for each module.
+        report: WantedReport,
+    },
+    /// The form of this file is refused, by name.
+    Refused(String),
+}
+
+/// An initramfs that a rule may ask something of, with its kernel.
+pub(crate) struct Target<'g> {
+    /// What inspection found.
+    pub info: &'g InitramfsInfo,
+    /// Kernel that it is for.
+    pub kernel: &'g Kernel,
+    /// Its module directory.
+    pub directory: &'g str,
+}
+
+/// Why an initramfs is no target.
+pub(crate) enum NoTarget {
+    /// It cannot be read, or the guest boots from it and its kernel has no modules.
+    Obstacle(String),
+    /// Its kernel has no modules, and the guest does not boot from it by default.
+    Remark(String),
+}
+
+/// Every initramfs but those of crash kernels.
+pub(crate) fn targets(guest: &Guest) -> impl Iterator<Item = Result<Target<'_>, NoTarget>> {
+    guest.initramfs.iter().filter(|info| !info.is_kdump).map(move |info| {
+        if let Some(error) = &info.error {
+            return Err(NoTarget::Obstacle(format!("{}: {} [{}]", info.path, error.message, error.code)));
+        }
+        let kernel = info
+            .kernel
+            .as_ref()
+            .and_then(|version| guest.kernels.iter().find(|kernel| kernel.version == *version));
+        let found = kernel.and_then(|kernel| Some((kernel, kernel.module_directory.as_deref()?)));
+        if let Some((kernel, directory)) = found {
+            return Ok(Target { info, kernel, directory });
+        }
+        let line = format!("{}: its kernel has no modules on disk", info.path);
+        let boots_it = guest
+            .boot_entries
+            .first()
+            .is_some_and(|entry| entry.initrds.iter().any(|file| file.path.as_deref() == Some(&info.path)));
+        Err(if boots_it { NoTarget::Obstacle(line) } else { NoTarget::Remark(line) })
+    })
+}
+
+impl Stage<'_> {
+    /// The content of a target, parsed.
+    pub(crate) fn parsed(&mut self, target: &Target<'_>) -> Result<Rc<Parsed>, FixError> {
+        let file = GuestPath::root().join(&target.info.path);
+        if let Some((_, parsed)) = self.injections.parsed.iter().find(|(path, _)| *path == file) {
+            return Ok(Rc::clone(parsed));
+        }
+        let fail = |source| FixError::Initramfs { path: target.info.path.clone(), source };
+        let original = self.tree().read(&file, INITRAMFS_MAX)?;
+        let archive = Archive::parse(&original, &Limits::default()).map_err(fail)?;
+        let modules = TreeModules::new(self.tree(), GuestPath::root().join(target.directory));
+        let kernel = KernelModules::load(&target.kernel.version, &modules).map_err(fail)?;
+        let parsed = Rc::new(Parsed { original, archive, kernel });
+        let kept = &mut self.injections.parsed;
+        kept.push_back((file, Rc::clone(&parsed)));
+        while kept.len() > 1 && kept.iter().map(|(_, parsed)| parsed.weight()).sum::<u64>() > KEPT_MAX {
+            kept.pop_front();
+        }
+        Ok(parsed)
+    }
+
+    /// A file inside a target as the plan leaves it.
+    #[allow(dead_code, reason = "the rules that override files inside are being built")]
+    pub(crate) fn file_inside(
+        &mut self,
+        target: &Target<'_>,
+        path: &str,
+    ) -> Result<Option<Vec<u8>>, FixError> {
+        let file = GuestPath::root().join(&target.info.path);
+        if let Some(planned) = self.injections.wanted.get(&file).and_then(|wanted| wanted.files.get(path)) {
+            return Ok(Some(planned.clone()));
+        }
+        Ok(self.parsed(target)?.archive.read_file(path).map(|content| content.to_vec()))
+    }
+
+    /// Plans what a rule asks of one initramfs, together with what others asked of it.
+    pub(crate) fn inject(&mut self, target: &Target<'_>, asked: &Asked) -> Result<Answer, FixError> {
+        let name = &target.info.path;
+        let file = GuestPath::root().join(name);
+        let fail = |source| FixError::Initramfs { path: name.clone(), source };
+        let parsed = self.parsed(target)?;
+        let source = TreeModules::new(self.tree(), GuestPath::root().join(target.directory));
+        let plan = |modules: &[String], files: &BTreeMap<String, Vec<u8>>| {
+            let options = InjectionOptions { limits: Limits::default(), extra_files: files.clone() };
+            plan_injection(&parsed.original, &parsed.archive, &parsed.kernel, &source, modules, &options)
+        };
+        let alone = match plan(&asked.modules, &asked.files) {
+            Ok(Injection::Nothing(report)) => return Ok(Answer::Nothing(report)),
+            Ok(Injection::Append(append)) => append,
+            // Refused by name: the other kernels may still be served.
+            Err(error) if report::Diagnose::class(&error) == report::Class::Unsupported => {
+                return Ok(Answer::Refused(format!("{name}: {error} [{}]", report::Diagnose::code(&error))));
+            }
+            Err(error) => return Err(fail(error)),
+        };
+        let report = alone.report.clone();
+        let mut what: Vec<String> = alone.added.iter().map(|module| module.name.clone()).collect();
+        what.extend(asked.files.keys().filter(|path| alone.files.contains(path)).cloned());
+        let what = if what.is_empty() { "module indexes".to_owned() } else { what.join(" ") };
+        let wanted = self.injections.wanted.entry(file.clone()).or_default();
+        let is_first = wanted.modules.is_empty() && wanted.files.is_empty();
+        for module in &asked.modules {
+            if !wanted.modules.contains(module) {
+                wanted.modules.push(module.clone());
+            }
+        }
+        wanted.files.extend(asked.files.clone());
+        let wanted = wanted.clone();
+        let append = match is_first {
+            true => alone,
+            false => match plan(&wanted.modules, &wanted.files).map_err(fail)? {
+                Injection::Append(append) => append,
+                Injection::Nothing(report) => return Ok(Answer::Nothing(report)),
+            },
+        };
+        let old_len = parsed.original.len() as u64;
+        self.forget(&file);
+        let room = Room::of(self, &file, old_len)?;
+        let append_len = old_len + append.bytes.len() as u64;
+        let (action, how) = if append.hazard.is_none() && room.fits(append_len) {
+            let how = format!("in a segment of {} bytes ({})", append.bytes.len(), append.compression);
+            (Action::Append { old_len, bytes: append.bytes.clone() }, how)
+        } else {
+            let new = rewrite_last_segment(&parsed.original, &parsed.archive, &append, &Limits::default())
+                .map_err(fail)?;
+            if !room.fits(new.len() as u64) {
+                return Err(FixError::NoRoomForInitramfs {
+                    path: name.clone(),
+                    append_bytes: room.more(append_len),
+                    rewrite_bytes: room.more(new.len() as u64),
+                    free_bytes: room.free,
+                    filesystem: room.filesystem,
+                });
+            }
+            let why = append.hazard.as_deref().unwrap_or("a segment behind it has no room");
+            let how = format!("the last segment packed anew in {} bytes: {why}", new.len());
+            (Action::Rewrite { old_len, new }, how)
+        };
+        let summary = format!("{name}: {what}, {how}");
+        self.change_large(&asked.rule, &file, action, vec![summary.clone()])?;
+        Ok(Answer::Planned { summary, report })
+    }
+}
+
+/// Room for one file on its filesystem.
+struct Room {
+    block: u64,
+    old_blocks: u64,
+    /// Bytes free to everyone, less what edits planned earlier take.
+    free: u64,
+    filesystem: String,
+}
+
+impl Room {
+    fn of(stage: &Stage<'_>, file: &GuestPath, old_len: u64) -> Result<Self, FixError> {
+        let location = stage.tree().resolve(file)?;
+        let mount = &stage.tree().mounts()[location.mount];
+        let block = u64::from(mount.filesystem.info().block_size).max(1);
+        let free = mount.filesystem.space()?.available_bytes.saturating_sub(stage.growth(location.mount)?);
+        // A longer file may need blocks for its map, and text files that later rules make need one each.
+        let free = free.saturating_sub(16 * block);
+        Ok(Self { block, old_blocks: old_len.div_ceil(block), free, filesystem: mount.at.to_string() })
+    }
+
+    /// Bytes, in whole blocks, that a file of this length takes beyond its old ones.
+    fn more(&self, len: u64) -> u64 {
+        len.div_ceil(self.block).saturating_sub(self.old_blocks) * self.block
+    }
+
+    fn fits(&self, len: u64) -> bool {
+        self.more(len) <= self.free
+    }
+}
