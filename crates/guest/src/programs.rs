@@ -125,6 +125,11 @@ impl Program {
         Self::ALL.into_iter().find(|program| program.name() == name)
     }
 
+    /// The program that this file shows.
+    pub fn at(file: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|program| program.files().contains(&file))
+    }
+
     /// Files of which one is enough.
     fn files(self) -> &'static [&'static str] {
         match self {

@@ -1,13 +1,18 @@
 //! One file a rule.
 
+mod account_files;
 mod console;
 mod drivers;
 mod fstab_by_uuid;
 mod grub;
 mod identity;
 mod image_format;
+mod kernel_config;
 mod persistence;
+mod relative_links;
 mod root_by_uuid;
+mod selinux_mode;
+mod software;
 
 use cloudspec::{RuleKind, RuleSpec};
 use vfs::GuestPath;
@@ -38,19 +43,25 @@ pub(crate) fn run(
         RuleKind::SwapOff => pending(spec),
 
         // Programs and accounts.
-        RuleKind::KernelConfig { .. } => pending(spec),
+        RuleKind::KernelConfig { option, module } => {
+            kernel_config::run(spec, option, module.as_deref(), context, stage)
+        }
 
-        RuleKind::Software { .. } => pending(spec),
+        RuleKind::Software { name, paths, packages, minimum, obtain } => {
+            let (minimum, obtain) = (minimum.as_deref(), obtain.as_deref());
+            let demand = software::Demand { name, paths, packages, minimum, obtain };
+            software::run(spec, &demand, context, stage)
+        }
 
         RuleKind::CloudInit { .. } => pending(spec),
 
-        RuleKind::RelativeLinks { .. } => pending(spec),
+        RuleKind::RelativeLinks { paths } => relative_links::run(spec, paths, stage),
 
-        RuleKind::AccountFiles => pending(spec),
+        RuleKind::AccountFiles => account_files::run(spec, stage),
 
         RuleKind::Identity => Ok(identity::run(spec, context)),
 
-        RuleKind::SelinuxMode { .. } => pending(spec),
+        RuleKind::SelinuxMode { mode } => selinux_mode::run(spec, mode, context, stage),
 
         // Configuration files.
         RuleKind::RtcUtc => pending(spec),
