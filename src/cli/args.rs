@@ -443,6 +443,9 @@ pub enum ProfilesCommand {
         /// Name or file.
         #[arg(value_name = "NAME|FILE")]
         profile: String,
+        /// Decide a switch, to see what then counts.
+        #[arg(short = 's', long, value_name = "SWITCH=VALUE", value_parser = parse_setting)]
+        set: Vec<(String, String)>,
         /// The profile file itself, to start your own from.
         #[arg(long)]
         toml: bool,

@@ -14,7 +14,7 @@ use crate::render::table::columns;
 pub fn run(command: ProfilesCommand, output: &Output) -> CommandResult {
     match command {
         ProfilesCommand::List => list(output),
-        ProfilesCommand::Show { profile, toml } => show(&profile, toml, output),
+        ProfilesCommand::Show { profile, set, toml } => show(&profile, &set, toml, output),
     }
 }
 
@@ -41,25 +41,50 @@ fn list(output: &Output) -> CommandResult {
     Ok(0)
 }
 
-fn show(name: &str, toml: bool, output: &Output) -> CommandResult {
-    let profile = load(name)?;
+fn show(name: &str, set: &[(String, String)], toml: bool, output: &Output) -> CommandResult {
+    let profile = load(name)?.with(set)?;
     if toml {
         output.text(&profile.text)?;
         return Ok(0);
     }
-    output.either(&profile, |profile| {
-        let mut text = format!("{}: {}\n", profile.id, profile.title);
-        for rule in &profile.rules {
-            let severity = format!("{:?}", rule.severity).to_lowercase();
-            text.push_str(&format!("\n{} ({severity})\n  {}\n", rule.id, rule.summary));
-            for value in values(&rule.kind) {
-                text.push_str(&format!("  {value}\n"));
-            }
-            text.push_str(&format!("  source: {} ({})\n", rule.source, rule.date));
-        }
-        text
-    })?;
+    output.either(&profile, text)?;
     Ok(0)
+}
+
+fn text(profile: &Profile) -> String {
+    let mut text = format!("{}: {}\n", profile.id, profile.title);
+    if !profile.switches.is_empty() {
+        text.push_str("\nswitches (--set NAME=VALUE)\n");
+        for switch in &profile.switches {
+            let values: Vec<String> = switch
+                .values
+                .iter()
+                .map(|value| if *value == switch.value { format!("[{value}]") } else { value.clone() })
+                .collect();
+            text.push_str(&format!("  {}: {}\n    {}\n", switch.name, values.join(" "), switch.summary));
+        }
+    }
+    text.push_str("\nrules\n");
+    for rule in &profile.rules {
+        let severity = format!("{:?}", rule.severity).to_lowercase();
+        let row = rule.row.as_ref().map(|row| format!(" [{row}]")).unwrap_or_default();
+        text.push_str(&format!("\n{}{row} ({severity})\n  {}\n", rule.id, rule.summary));
+        for (what, names) in
+            [("for", &rule.families), ("for", &rule.architectures), ("looked at by", &rule.check_items)]
+        {
+            if !names.is_empty() {
+                text.push_str(&format!("  {what}: {}\n", names.join(", ")));
+            }
+        }
+        for value in values(&rule.kind) {
+            text.push_str(&format!("  {value}\n"));
+        }
+        if let Some(because) = &rule.waived {
+            text.push_str(&format!("  waived: because {because}\n"));
+        }
+        text.push_str(&format!("  source: {} ({})\n", rule.source, rule.date));
+    }
+    text
 }
 
 /// The values of a rule, one `name: value` each.
