@@ -21,6 +21,14 @@ pub enum PartitionError {
         /// What is wrong with the backup copy.
         backup: Box<CopyFault>,
     },
+    /// An edit of the table is refused; nothing was written.
+    #[error("partition table: {detail}")]
+    Edit {
+        /// Stable code below `partition.`.
+        code: &'static str,
+        /// Why.
+        detail: String,
+    },
 }
 
 impl Diagnose for PartitionError {
@@ -29,6 +37,7 @@ impl Diagnose for PartitionError {
             PartitionError::Device(below) => below.code(),
             PartitionError::SectorSize(_) => "partition.sector-size",
             PartitionError::NoValidGpt { .. } => "gpt.no-valid-copy",
+            PartitionError::Edit { code, .. } => code,
         }
     }
 
@@ -37,6 +46,11 @@ impl Diagnose for PartitionError {
             PartitionError::Device(below) => below.class(),
             PartitionError::SectorSize(_) => Class::Usage,
             PartitionError::NoValidGpt { .. } => Class::Damaged,
+            PartitionError::Edit { code, .. } => match *code {
+                "partition.edit.damaged" => Class::Damaged,
+                "partition.remove.not-found" | "partition.remove.extended" => Class::Usage,
+                _ => Class::Unsupported,
+            },
         }
     }
 
@@ -44,6 +58,10 @@ impl Diagnose for PartitionError {
         match self {
             PartitionError::Device(below) => below.hint(),
             PartitionError::SectorSize(_) => None,
+            PartitionError::Edit { code: "partition.edit.damaged", .. } => {
+                Some("Repair the table of a copy first, for example with `sgdisk`.".into())
+            }
+            PartitionError::Edit { .. } => None,
             PartitionError::NoValidGpt { .. } => {
                 Some("Check that the image is complete; `sgdisk --verify` says more.".into())
             }

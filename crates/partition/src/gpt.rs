@@ -205,6 +205,12 @@ impl GptCopy {
         }
     }
 
+    /// The same copy with the entry array of `other`, bytes without a known meaning included.
+    pub(crate) fn with_raw_entries_of(mut self, other: &GptCopy) -> Self {
+        self.raw_entries.clone_from(&other.raw_entries);
+        self
+    }
+
     /// The header's sector as stored.
     pub fn raw_header(&self) -> &[u8] {
         &self.raw_header

@@ -9,6 +9,7 @@
 
 mod boot_code;
 mod dump;
+mod edit;
 mod error;
 mod gpt;
 mod mbr;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use boot_code::BootCode;
 pub use dump::dump;
+pub use edit::{fit_to_disk, remove};
 pub use error::{CopyFault, Finding, PartitionError};
 pub use gpt::{EncodedCopy, Gpt, GptCopy, GptCopyKind, GptEntry, GptHeader, TYPE_BIOS_BOOT, TYPE_ESP};
 pub use mbr::{Ebr, MBR_BYTES, Mbr, MbrEntry};

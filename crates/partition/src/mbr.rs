@@ -19,8 +19,8 @@ pub const TYPE_ESP: u8 = 0xef;
 const SIGNATURE_AT: usize = 510;
 const SIGNATURE: u16 = 0xaa55;
 const DISK_SIGNATURE_AT: usize = 440;
-const ENTRIES_AT: usize = 446;
-const ENTRY_BYTES: usize = 16;
+pub(crate) const ENTRIES_AT: usize = 446;
+pub(crate) const ENTRY_BYTES: usize = 16;
 /// Logical partitions at most: the kernel gives up at 256 partitions of a disk (`DISK_MAX_PARTS`).
 const MAX_LOGICALS: usize = 252;
 /// EBRs read at most; empty ones count too.

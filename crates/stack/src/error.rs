@@ -7,7 +7,7 @@ use partition::PartitionError;
 use qcow2::Qcow2Error;
 use report::{Class, Diagnose};
 use thiserror::Error;
-use vfs::VfsError;
+use vfs::{DiskEdit, VfsError};
 
 use crate::Unmounted;
 
@@ -95,6 +95,16 @@ pub enum StackError {
     /// The guest boots from a filesystem that is not part of the tree.
     #[error("the guest boots from a filesystem that cannot be read: {0}")]
     EssentialMount(Unmounted),
+    /// An edit of the disk is refused; nothing was written to the image.
+    #[error("{edit}: {reason}")]
+    DiskEdit {
+        /// The edit.
+        edit: DiskEdit,
+        /// Stable code below `stack.disk-edit.`.
+        code: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A copy in another directory would name another backing file.
     #[error("{}: the backing file {backing:?} is named relative to the image's directory", path.display())]
     RelativeBacking {
@@ -121,6 +131,7 @@ impl Diagnose for StackError {
             StackError::ReadOnly { .. } => "image.read-only",
             StackError::Verification { .. } => "stack.verification",
             StackError::EssentialMount(_) => "guest.mount.essential",
+            StackError::DiskEdit { code, .. } => code,
             StackError::RelativeBacking { .. } => "image.backing.relative",
         }
     }
@@ -139,6 +150,7 @@ impl Diagnose for StackError {
             StackError::RootChoice { class, .. } => *class,
             StackError::Verification { class, .. } => *class,
             StackError::EssentialMount(_) | StackError::RelativeBacking { .. } => Class::Unsupported,
+            StackError::DiskEdit { .. } => Class::Usage,
             // The caller broke the protocol.
             StackError::ReadOnly { .. } => Class::Bug,
         }

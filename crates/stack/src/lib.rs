@@ -4,7 +4,7 @@
 //! filesystems → the guest's own mounts. Nothing on the host changes before [`SealedImage::commit`].
 //!
 //! ```text
-//! Image::open ── open_tree(true) ── edits ── flush ── Image::seal ── SealedImage::{verify, reopen_tree} ── commit
+//! Image::open ── open_tree(true) ── edits ── flush ── Image::edit_disk ── Image::seal ── SealedImage::{verify, reopen_tree} ── commit
 //! ```
 //!
 //! A filesystem with a dirty journal is recovered into an overlay of its own, which joins the changes only
@@ -13,6 +13,7 @@
 mod compose;
 mod content;
 mod disk;
+mod edit;
 mod error;
 mod filesystems;
 mod format;

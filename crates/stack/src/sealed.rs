@@ -9,15 +9,16 @@ use block::{
     Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions,
     OpenGate, ReadAt, Window, commit_in_place, commit_to_new, raw_plan,
 };
+use partition::PartitionTable;
 use qcow2::Qcow2;
 use report::{Class, Progress, Silent};
-use vfs::GuestTree;
+use vfs::{DeviceTable, GuestTree};
 
-use crate::StackError;
 use crate::disk::{Disk, DiskOptions, is_ext};
 use crate::filesystems::ExtVolume;
 use crate::image::{Driver, Image};
 use crate::planned::PlannedFile;
+use crate::{StackError, edit};
 
 /// Where the changes go.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct SealedImage {
     driver: Driver,
     /// Volumes of ext filesystems: name and place on the virtual disk.
     ext_volumes: Vec<(String, Range<u64>)>,
+    /// The partition table as it was opened, for telling old problems from new ones.
+    old_partitions: PartitionTable,
     /// The disk before the edits.
     base: Arc<dyn ReadAt>,
     changes: ChangeSet,
@@ -65,6 +68,8 @@ pub struct SealedImage {
 impl SealedImage {
     pub(crate) fn new(image: Image) -> Result<Self, StackError> {
         image.disk.settle()?;
+        let sector_size = Some(image.disk.partitions.sector_size);
+        let old_partitions = partition::read(&**image.disk.overlay.base(), sector_size)?;
         let changes = image.disk.overlay.seal()?;
         let table = &image.disk.volumes.table;
         let ext_volumes = table
@@ -81,6 +86,7 @@ impl SealedImage {
             file: image.file,
             driver: image.driver,
             ext_volumes,
+            old_partitions,
             base: Arc::clone(image.disk.overlay.base()),
             changes,
             options: image.options,
@@ -98,6 +104,11 @@ impl SealedImage {
     /// The guest's files as they will be: everything is read anew from the partition table up.
     pub fn reopen_tree(&self) -> Result<GuestTree, StackError> {
         Disk::open(self.changes.disk(), &self.options, &Silent)?.open_tree(false)
+    }
+
+    /// The volumes as they will be, read anew.
+    pub fn device_table(&self) -> Result<DeviceTable, StackError> {
+        Ok(Disk::open(self.changes.disk(), &self.options, &Silent)?.volumes.table)
     }
 
     /// Names of the filesystems that the edits touch.
@@ -139,9 +150,24 @@ impl SealedImage {
                 class: if before.is_clean() { Class::Bug } else { Class::Damaged },
             });
         }
+        self.verify_partitions()?;
         self.verify_image()?;
         self.is_verified.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The partition table has no problem that it did not have before.
+    fn verify_partitions(&self) -> Result<(), StackError> {
+        let after = partition::read(&*self.changes.disk(), Some(self.old_partitions.sector_size))?;
+        match edit::new_problem(&self.old_partitions, &after) {
+            None => Ok(()),
+            Some(first) => Err(StackError::Verification {
+                layer: "partition table".into(),
+                first,
+                count: 1,
+                class: Class::Bug,
+            }),
+        }
     }
 
     /// Refcounts and tables of a qcow2 image with all planned writes in place. Leaks are no contradiction.
