@@ -4,6 +4,8 @@
 //! it, or a few files in memory alike. Nothing here writes: an edit is new text for a file.
 
 mod files;
+pub mod sysv;
 pub mod units;
+pub mod upstart;
 
 pub use files::{Files, MemoryFiles};

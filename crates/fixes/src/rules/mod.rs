@@ -12,6 +12,9 @@ mod persistence;
 mod relative_links;
 mod root_by_uuid;
 mod selinux_mode;
+mod service_off;
+mod service_on;
+mod services;
 mod software;
 
 use cloudspec::{RuleKind, RuleSpec};
@@ -79,9 +82,9 @@ pub(crate) fn run(
         RuleKind::RootLock { .. } => pending(spec),
 
         // Services, network, what one machine leaves behind.
-        RuleKind::ServiceOff { .. } => pending(spec),
+        RuleKind::ServiceOff { services, mask } => service_off::run(spec, services, *mask, stage),
 
-        RuleKind::ServiceOn { .. } => pending(spec),
+        RuleKind::ServiceOn { services } => service_on::run(spec, services, stage),
 
         RuleKind::Network { .. } => pending(spec),
 

@@ -192,3 +192,35 @@ pub fn fix_file(fs: DirFs, rule: &str, file: &str) -> (State, String) {
 pub fn finding(fs: DirFs, rule: &str) -> Finding {
     try_plan(&fs.into_tree(), &only(&[rule])).unwrap().findings.remove(0)
 }
+
+/// A profile with one rule of a kind, its values as TOML lines.
+pub fn profile_of(kind: &str, values: &str) -> Profile {
+    let text = format!(
+        "schema = 1\nid = \"test\"\ntitle = \"test\"\n[[rule]]\nid = \"test.rule\"\nkind = \"{kind}\"\nseverity = \"must\"\n\
+         summary = \"s\"\nsource = \"s\"\ndate = \"2026-11-24\"\n{values}\n"
+    );
+    Profile::parse(&text, "test").unwrap()
+}
+
+/// Plans one rule, applies, and demands that a second plan changes nothing.
+pub fn fix_by(fs: DirFs, profile: &Profile) -> (Plan, GuestTree) {
+    let mut tree = fs.into_tree();
+    let look = |tree: &GuestTree| {
+        let model = guest::inspect(tree, &devices()).unwrap();
+        plan(tree, &devices(), &model, profile, &Selection::default()).unwrap()
+    };
+    let planned = look(&tree);
+    apply(&planned.edits, &mut tree, NOW).unwrap();
+    let again = look(&tree);
+    assert_eq!(again.edits, []);
+    for (before, after) in planned.findings.iter().zip(&again.findings) {
+        let expected = if before.state == State::Fixable { State::Holds } else { before.state };
+        assert_eq!(after.state, expected, "{before:?} {after:?}");
+    }
+    (planned, tree)
+}
+
+/// Paths of the edits of a plan.
+pub fn edited(planned: &Plan) -> Vec<String> {
+    planned.edits.iter().map(|edit| edit.path.to_string()).collect()
+}
