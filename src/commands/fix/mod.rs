@@ -114,8 +114,10 @@ pub fn run(request: &Request, output: &Output) -> CommandResult {
         timings.stage("apply", progress, || fixes::apply(&plan.edits, &mut tree, now)).at_image(path)?;
     remarks.iter().for_each(|remark| output.note(remark));
     drop(tree);
-    let devices = image.device_table().clone();
+    let disk_edits: Vec<vfs::DiskEdit> = plan.disk_edits.iter().map(|planned| planned.edit).collect();
+    image.edit_disk(&disk_edits).at_image(path)?;
     let sealed = image.seal().at_image(path)?;
+    let devices = sealed.device_table().at_image(path)?;
     let verification = Verification { profile: &profile, selection: &selection, devices: &devices };
     timings.stage("verify", progress, || verification.run(&sealed, &mut report)).at_image(path)?;
     if !request.dry_run {
