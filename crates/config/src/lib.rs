@@ -3,6 +3,7 @@
 //! Everything reads through [`Files`], so that it sees the guest's tree, the tree with planned edits over
 //! it, or a few files in memory alike. Nothing here writes: an edit is new text for a file.
 
+pub mod cloud_init;
 mod files;
 pub mod sysv;
 pub mod units;

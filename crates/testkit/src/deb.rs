@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cache::Cache;
 use crate::error::{LabError, Result, at};
 use crate::tool;
 
@@ -23,6 +24,20 @@ pub fn unpack(package: &str, scratch: &Path) -> Result<PathBuf> {
     let tree = scratch.join("tree");
     tool::run("dpkg-deb", ["-x".as_ref(), scratch.join(deb).as_os_str(), tree.as_os_str()])?;
     Ok(tree)
+}
+
+/// The tree of a package, unpacked once into the cache.
+pub fn cached(package: &str) -> Result<PathBuf> {
+    let digest = digest(package)?;
+    let cache = Cache::open()?;
+    let name = format!("debs/{package}_{}", digest.get(..16).unwrap_or(&digest));
+    let root = cache.path(&name)?;
+    let _lock = cache.lock(&name)?;
+    if !root.exists() {
+        let scratch = cache.scratch()?;
+        fs::rename(unpack(package, scratch.path())?, &root).map_err(at(&root))?;
+    }
+    Ok(root)
 }
 
 /// Names in a folder, sorted.

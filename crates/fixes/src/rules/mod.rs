@@ -1,6 +1,7 @@
 //! One file a rule.
 
 mod account_files;
+mod cloud_init;
 mod console;
 mod drivers;
 mod fstab_by_uuid;
@@ -56,7 +57,10 @@ pub(crate) fn run(
             software::run(spec, &demand, context, stage)
         }
 
-        RuleKind::CloudInit { .. } => pending(spec),
+        RuleKind::CloudInit { datasources, drop_in, content, ssh_pwauth } => {
+            let demand = cloud_init::Demand { datasources, drop_in, content, ssh_pwauth };
+            cloud_init::run(spec, &demand, context, stage)
+        }
 
         RuleKind::RelativeLinks { paths } => relative_links::run(spec, paths, stage),
 
