@@ -140,7 +140,6 @@ impl Stage<'_> {
     }
 
     /// A file inside a target as the plan leaves it.
-    #[allow(dead_code, reason = "the rules that override files inside are being built")]
     pub(crate) fn file_inside(
         &mut self,
         target: &Target<'_>,

@@ -1,6 +1,7 @@
 //! One file a rule.
 
 mod account_files;
+mod clean;
 mod cloud_init;
 mod console;
 mod drivers;
@@ -10,6 +11,7 @@ mod identity;
 mod image_format;
 mod kernel_config;
 mod persistence;
+mod persistent_names;
 mod relative_links;
 mod root_by_uuid;
 mod selinux_mode;
@@ -92,9 +94,11 @@ pub(crate) fn run(
 
         RuleKind::Network { .. } => pending(spec),
 
-        RuleKind::NoPersistentNames => pending(spec),
+        RuleKind::NoPersistentNames => persistent_names::run(spec, context, stage),
 
-        RuleKind::Clean { .. } => pending(spec),
+        RuleKind::Clean { item, remove, truncate, empty, remade_by } => {
+            clean::run(spec, &clean::Item { name: item, remove, truncate, empty, remade_by }, stage)
+        }
 
         // Disk.
         RuleKind::ImageFormat { allowed } => Ok(image_format::run(spec, allowed, context)),
