@@ -8,5 +8,6 @@ mod files;
 pub mod sysv;
 pub mod units;
 pub mod upstart;
+pub mod yaml;
 
 pub use files::{Files, MemoryFiles};

@@ -107,12 +107,7 @@ pub fn parse(content: &[u8]) -> Result<(String, Mapping), String> {
     if first.starts_with("## template:") {
         return Err(":1: a template that cloud-init fills in at boot".into());
     }
-    let mut value: Value = yaml_serde::from_str(text).map_err(|error| {
-        let line = error.location().map(|at| format!(":{}", at.line())).unwrap_or_default();
-        format!("{line}: no valid YAML: {error}")
-    })?;
-    value.apply_merge().map_err(|error| format!(": {error}"))?;
-    let values = match value {
+    let values = match crate::yaml::read(text)? {
         Value::Null => Mapping::new(),
         Value::Mapping(values) => values,
         _ => return Err(": not a mapping of keys".into()),
