@@ -177,3 +177,26 @@ fn a_file_that_cannot_be_parsed_is_left_alone() {
     let (shadow, _) = run(&["cat", &format!("{path}:/etc/shadow")], 0);
     assert_eq!(shadow, "this is no shadow file\n");
 }
+
+/// The guide maps every rule, every row and every switch.
+#[test]
+fn the_guide_names_every_rule_row_and_contradiction() {
+    let guide =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alibaba.md")).unwrap();
+    let (out, _) = run(&["--format", "json", "profiles", "show", "alibaba"], 0);
+    let profile: Value = serde_json::from_str(&out).unwrap();
+    for rule in profile["rules"].as_array().unwrap() {
+        let id = rule["id"].as_str().unwrap();
+        assert!(guide.contains(&format!("`{id}`")), "docs/alibaba.md does not name rule {id}");
+        let row = rule["row"].as_str().unwrap();
+        assert!(guide.contains(&format!("\n| {row} |")), "docs/alibaba.md has no row {row}");
+    }
+    let switches = profile["switches"].as_array().unwrap();
+    for number in 1..=21 {
+        let numbered =
+            |switch: &&Value| switch["summary"].as_str().unwrap().starts_with(&format!("{number}: "));
+        let switch = switches.iter().find(numbered).unwrap_or_else(|| panic!("contradiction {number}"));
+        let line = guide.lines().find(|line| line.starts_with(&format!("| {number} |"))).unwrap();
+        assert!(line.contains(&format!("`{}`", switch["name"].as_str().unwrap())), "{line}");
+    }
+}
