@@ -6,8 +6,9 @@ set -euo pipefail
 packages=(
     acl attr binutils btrfs-progs busybox-static bzip2 ca-certificates cpio cryptsetup-bin dosfstools dracut-core
     e2fsprogs erofs-utils f2fs-tools fdisk g++ gcc gdisk grub-common grub-pc-bin initramfs-tools-core kmod
-    libcap2-bin lz4 lzop make mmdebstrap mtools ntfs-3g parted pkg-config policycoreutils python3 python3-requests
-    python3-yaml qemu-system-x86 qemu-utils selinux-utils squashfs-tools strace xfsprogs xorriso xz-utils zstd
+    libcap2-bin lz4 lzop make mmdebstrap mtools ntfs-3g openssh-server parted pkg-config policycoreutils procps python3
+    python3-requests python3-yaml qemu-system-x86 qemu-utils selinux-utils squashfs-tools strace systemd util-linux
+    xfsprogs xorriso xz-utils zstd
 )
 
 missing=()
@@ -38,7 +39,21 @@ if ((${#missing[@]})); then
         "${as_root[@]}" apt-get "${from[@]}" update -q
         install+=("${from[@]}" -t bookworm-backports)
     fi
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" "${install[@]}" "${missing[@]}"
+    # Programs are wanted, not daemons: sshd judges configuration files, no server is started or enabled.
+    policy=/usr/sbin/policy-rc.d
+    own_policy=
+    if [[ ! -e $policy ]]; then
+        own_policy=1
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+    fi
+    status=0
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" "${install[@]}" "${missing[@]}" || status=$?
+    [[ -z $own_policy ]] || "${as_root[@]}" rm -f "$policy"
+    ((status == 0)) || exit "$status"
+    if [[ " ${missing[*]} " == *" openssh-server "* ]]; then
+        "${as_root[@]}" systemctl disable ssh.service >/dev/null 2>&1 || true
+    fi
 fi
 
 command -v cargo >/dev/null || { echo "setup: Rust is missing: install cargo 1.88 or later (rustup)" >&2; exit 1; }

@@ -5,9 +5,14 @@
 
 pub mod cloud_init;
 mod files;
+pub mod glob;
+pub mod sshd;
+pub mod sysctl;
 pub mod sysv;
+mod text;
 pub mod units;
 pub mod upstart;
 pub mod yaml;
 
 pub use files::{Files, MemoryFiles};
+pub use text::Lines;

@@ -19,6 +19,8 @@ mod service_off;
 mod service_on;
 mod services;
 mod software;
+mod sshd;
+mod sysctl;
 
 use cloudspec::{RuleKind, RuleSpec};
 use vfs::GuestPath;
@@ -75,7 +77,9 @@ pub(crate) fn run(
         // Configuration files.
         RuleKind::RtcUtc => pending(spec),
 
-        RuleKind::Sshd { .. } => pending(spec),
+        RuleKind::Sshd { settings, older_than, older_settings } => {
+            sshd::run(spec, settings, older_than.as_deref(), older_settings, stage)
+        }
 
         RuleKind::TimeSync { .. } => pending(spec),
 
@@ -83,7 +87,7 @@ pub(crate) fn run(
 
         RuleKind::PipConfig { .. } => pending(spec),
 
-        RuleKind::Sysctl { .. } => pending(spec),
+        RuleKind::Sysctl { settings } => sysctl::run(spec, settings, context, stage),
 
         RuleKind::RootLock { .. } => pending(spec),
 
