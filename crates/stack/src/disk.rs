@@ -10,6 +10,7 @@ use report::{Class, Diagnose, Diagnostic, Event, Progress};
 use vfs::{Filesystem, GuestPath, GuestTree};
 
 use crate::compose::{self, Unmounted, Wanted};
+use crate::esp;
 use crate::filesystems::ExtVolume;
 use crate::volumes::{self, Volumes};
 use crate::{ImageFormat, StackError};
@@ -37,6 +38,11 @@ pub(crate) struct Disk {
     pub malformed_fstab_lines: Vec<usize>,
     root: Option<usize>,
     options: DiskOptions,
+}
+
+/// Contents that the FAT driver reads.
+pub(crate) fn is_fat(content: Option<&str>) -> bool {
+    content == Some("vfat")
 }
 
 /// Contents that the ext driver reads.
@@ -71,7 +77,41 @@ impl Disk {
             options: options.clone(),
         };
         found.prepare_filesystems(progress)?;
+        found.read_esp()?;
         Ok(found)
+    }
+
+    /// Looks for boot programs on the EFI system partition. What is wrong with it is a fact, no failure.
+    fn read_esp(&mut self) -> Result<(), StackError> {
+        let table = &self.volumes.table;
+        let Some(number) = table.firmware.esp_partition else { return Ok(()) };
+        let index = table.volumes.iter().position(|volume| volume.partition == Some(number));
+        let mut facts = table.firmware.clone();
+        let read = match index {
+            Some(index) if self.is_fat(index) => match self.open_filesystem(index, false) {
+                Ok(Some(esp)) => esp::read(&*esp, &mut facts)
+                    .map_err(|source| StackError::Filesystem { volume: self.name(index), source }),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Some(index) => {
+                let content = table.volumes.get(index).and_then(|volume| volume.content.as_deref());
+                facts.esp_problem = Some(format!(
+                    "{}: expected a FAT filesystem, found {}",
+                    self.name(index),
+                    content.unwrap_or("unknown content")
+                ));
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        match read {
+            Ok(()) => {}
+            Err(error) if error.class() == Class::Environment => return Err(error),
+            Err(error) => facts.esp_problem = Some(error.to_string()),
+        }
+        self.volumes.table.firmware = facts;
+        Ok(())
     }
 
     fn prepare_filesystems(&mut self, progress: &dyn Progress) -> Result<(), StackError> {
@@ -104,6 +144,23 @@ impl Disk {
         is_ext(self.volumes.table.volumes.get(index).and_then(|volume| volume.content.as_deref()))
     }
 
+    fn is_fat(&self, index: usize) -> bool {
+        is_fat(self.volumes.table.volumes.get(index).and_then(|volume| volume.content.as_deref()))
+    }
+
+    fn open_fat(&self, index: usize, writable: bool) -> Result<Option<Box<dyn Filesystem>>, StackError> {
+        let Some(Ok(volume)) = self.volumes.open.get(index) else { return Ok(None) };
+        let device = Arc::clone(&volume.device);
+        let opened = match writable {
+            true => fat::Fat::open_writable(device),
+            false => fat::Fat::open(device),
+        };
+        match opened {
+            Ok(filesystem) => Ok(Some(Box::new(filesystem))),
+            Err(source) => Err(StackError::Filesystem { volume: self.name(index), source }),
+        }
+    }
+
     fn prepare(&self, index: usize) -> Result<ExtVolume, StackError> {
         let failed = |source| StackError::Filesystem { volume: self.name(index), source };
         let volume = match self.volumes.open.get(index) {
@@ -128,6 +185,9 @@ impl Disk {
     ) -> Result<Option<Box<dyn Filesystem>>, StackError> {
         if let Some(Err(misplaced)) = self.volumes.open.get(index) {
             return Err(misplaced.error(self.name(index)));
+        }
+        if self.is_fat(index) {
+            return self.open_fat(index, writable);
         }
         if !self.is_ext(index) {
             return Ok(None);
@@ -155,7 +215,8 @@ impl Disk {
         let root = match &self.options.root {
             Some(root) => compose::choose_root(table, root)?,
             None => compose::find_root(table, &|index| self.name(index), &mut |index, _| {
-                self.open_filesystem(index, false)
+                // FAT holds no symlinks and no owners: never a root.
+                if self.is_fat(index) { Ok(None) } else { self.open_filesystem(index, false) }
             })?,
         };
         self.root = Some(root);

@@ -8,8 +8,8 @@ use report::Diagnostic;
 use serde::Serialize;
 use vfs::Filesystem;
 
-use crate::disk::Disk;
-use crate::{ImageFormat, Unmounted};
+use crate::disk::{Disk, is_fat};
+use crate::{ImageFormat, StackError, Unmounted};
 
 /// One layer of the stack, from the host file up.
 #[derive(Debug, Clone, Serialize)]
@@ -135,7 +135,7 @@ pub struct VolumeLayer {
 /// A filesystem that is read.
 #[derive(Debug, Clone, Serialize)]
 pub struct FilesystemFacts {
-    /// `ext2`, `ext3`, `ext4`.
+    /// `ext2`, `ext3`, `ext4`, `vfat`.
     pub kind: &'static str,
     /// Bytes per block.
     pub block_size: u32,
@@ -260,6 +260,10 @@ fn partition_table(disk: &Disk) -> PartitionTableLayer {
 fn volume(disk: &Disk, index: usize) -> Option<VolumeLayer> {
     let volume = disk.volumes.table.volumes.get(index)?;
     let (filesystem, problem) = match disk.ext.get(&index) {
+        None if is_fat(volume.content.as_deref()) => match fat(disk, index) {
+            Ok(facts) => (facts, None),
+            Err(error) => (None, Some(Diagnostic::of(&error))),
+        },
         None => (None, None),
         Some(Err(problem)) => (None, Some(problem.clone())),
         Some(Ok(_)) => match filesystem(disk, index) {
@@ -279,6 +283,23 @@ fn volume(disk: &Disk, index: usize) -> Option<VolumeLayer> {
         problem,
         mounted_at: disk.mounted.get(&index).map(ToString::to_string),
     })
+}
+
+fn fat(disk: &Disk, index: usize) -> Result<Option<FilesystemFacts>, StackError> {
+    let Some(opened) = disk.open_filesystem(index, false)? else { return Ok(None) };
+    let failed = |source| StackError::Filesystem { volume: disk.name(index), source };
+    let (info, space) = (opened.info(), opened.space().map_err(failed)?);
+    Ok(Some(FilesystemFacts {
+        kind: info.kind,
+        block_size: info.block_size,
+        features: info.features,
+        total_bytes: space.total_bytes,
+        free_bytes: space.free_bytes,
+        inodes: space.inodes,
+        free_inodes: space.free_inodes,
+        has_error_state: false,
+        recovery: None,
+    }))
 }
 
 fn filesystem(disk: &Disk, index: usize) -> Result<Option<FilesystemFacts>, vfs::VfsError> {

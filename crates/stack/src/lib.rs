@@ -15,6 +15,7 @@ mod content;
 mod disk;
 mod edit;
 mod error;
+mod esp;
 mod filesystems;
 mod format;
 mod image;

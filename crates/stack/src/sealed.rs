@@ -14,7 +14,7 @@ use qcow2::Qcow2;
 use report::{Class, Progress, Silent};
 use vfs::{DeviceTable, GuestTree};
 
-use crate::disk::{Disk, DiskOptions, is_ext};
+use crate::disk::{Disk, DiskOptions, is_ext, is_fat};
 use crate::filesystems::ExtVolume;
 use crate::image::{Driver, Image};
 use crate::planned::PlannedFile;
@@ -42,8 +42,24 @@ pub enum CommitTarget {
 pub struct CheckedFilesystem {
     /// `partition 1`, `whole disk`.
     pub volume: String,
-    /// Problems, statistics.
-    pub report: ext4::CheckReport,
+    /// Contradictions, one sentence each; the first of them.
+    pub problems: Vec<String>,
+    /// All contradictions.
+    pub problem_count: u64,
+}
+
+impl CheckedFilesystem {
+    /// True when nothing contradicts anything.
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0
+    }
+}
+
+/// A filesystem that is checked when edits touch it.
+struct Checked {
+    name: String,
+    place: Range<u64>,
+    is_fat: bool,
 }
 
 /// An image whose edits are complete. Dropping it drops them.
@@ -51,8 +67,8 @@ pub struct CheckedFilesystem {
 pub struct SealedImage {
     file: ImageFile,
     driver: Driver,
-    /// Volumes of ext filesystems: name and place on the virtual disk.
-    ext_volumes: Vec<(String, Range<u64>)>,
+    /// Filesystems that are edited: name and place on the virtual disk.
+    filesystems: Vec<Checked>,
     /// The partition table as it was opened, for telling old problems from new ones.
     old_partitions: PartitionTable,
     /// The disk before the edits.
@@ -72,20 +88,24 @@ impl SealedImage {
         let old_partitions = partition::read(&**image.disk.overlay.base(), sector_size)?;
         let changes = image.disk.overlay.seal()?;
         let table = &image.disk.volumes.table;
-        let ext_volumes = table
+        let filesystems = table
             .volumes
             .iter()
             .enumerate()
             .filter(|(index, volume)| {
-                is_ext(volume.content.as_deref())
+                (is_ext(volume.content.as_deref()) || is_fat(volume.content.as_deref()))
                     && matches!(image.disk.volumes.open.get(*index), Some(Ok(_)))
             })
-            .map(|(index, volume)| (image.disk.name(index), volume.start..volume.start + volume.len))
+            .map(|(index, volume)| Checked {
+                name: image.disk.name(index),
+                place: volume.start..volume.start + volume.len,
+                is_fat: is_fat(volume.content.as_deref()),
+            })
             .collect();
         Ok(Self {
             file: image.file,
             driver: image.driver,
-            ext_volumes,
+            filesystems,
             old_partitions,
             base: Arc::clone(image.disk.overlay.base()),
             changes,
@@ -113,25 +133,20 @@ impl SealedImage {
 
     /// Names of the filesystems that the edits touch.
     pub fn changed_filesystems(&self) -> Vec<&str> {
-        self.changed().map(|(name, _)| &**name).collect()
+        self.changed().map(|one| &*one.name).collect()
     }
 
-    fn changed(&self) -> impl Iterator<Item = &(String, Range<u64>)> {
+    fn changed(&self) -> impl Iterator<Item = &Checked> {
         let overlaps =
             |place: &Range<u64>, range: &Range<u64>| range.start < place.end && place.start < range.end;
-        self.ext_volumes
+        self.filesystems
             .iter()
-            .filter(move |(_, place)| self.changes.ranges().iter().any(|range| overlaps(place, range)))
+            .filter(move |one| self.changes.ranges().iter().any(|range| overlaps(&one.place, range)))
     }
 
     /// Checks the structure of every filesystem that the edits touch, whole.
     pub fn check(&self) -> Result<Vec<CheckedFilesystem>, StackError> {
-        self.changed()
-            .map(|(name, place)| {
-                let report = check_volume(self.changes.disk(), name, place)?;
-                Ok(CheckedFilesystem { volume: name.clone(), report })
-            })
-            .collect()
+        self.changed().map(|one| check_volume(self.changes.disk(), one)).collect()
     }
 
     /// Checks every filesystem that the edits touch, and the structure of the image file as it will be.
@@ -139,13 +154,13 @@ impl SealedImage {
     ///
     /// Damage that was there before the edits has class [`Class::Damaged`], other damage is a bug.
     pub fn verify(&self) -> Result<(), StackError> {
-        for (name, place) in self.changed() {
-            let report = check_volume(self.changes.disk(), name, place)?;
+        for one in self.changed() {
+            let report = check_volume(self.changes.disk(), one)?;
             let Some(first) = report.problems.first() else { continue };
-            let before = self.check_base(name, place)?;
+            let before = self.check_base(one)?;
             return Err(StackError::Verification {
-                layer: name.clone(),
-                first: first.to_string(),
+                layer: one.name.clone(),
+                first: first.clone(),
                 count: report.problem_count,
                 class: if before.is_clean() { Class::Bug } else { Class::Damaged },
             });
@@ -192,23 +207,22 @@ impl SealedImage {
     }
 
     /// The same check of the filesystem before the edits, its journal replayed.
-    fn check_base(&self, name: &str, place: &Range<u64>) -> Result<ext4::CheckReport, StackError> {
+    fn check_base(&self, one: &Checked) -> Result<CheckedFilesystem, StackError> {
+        if one.is_fat {
+            return check_volume(Arc::clone(&self.base), one);
+        }
         let base = Arc::new(block::Overlay::new(
             Arc::clone(&self.base),
             self.options.memory_cap / 4,
             &self.options.spill_dir,
         ));
-        let window = Window::new(
-            base as Arc<dyn block::WriteAt>,
-            place.start,
-            place.end - place.start,
-            name.to_owned(),
-        )?;
-        let failed = |source| StackError::Filesystem { volume: name.to_owned(), source };
+        let len = one.place.end - one.place.start;
+        let window = Window::new(base as Arc<dyn block::WriteAt>, one.place.start, len, one.name.clone())?;
+        let failed = |source| StackError::Filesystem { volume: one.name.clone(), source };
         let volume =
             ExtVolume::prepare(&Arc::new(window), self.options.memory_cap / 4, &self.options.spill_dir)
                 .map_err(failed)?;
-        ext4::check(&volume.device()).map_err(failed)
+        Ok(of_ext(one, ext4::check(&volume.device()).map_err(failed)?))
     }
 
     /// Host-file writes that bring the changes into the image.
@@ -259,11 +273,24 @@ impl SealedImage {
     }
 }
 
-fn check_volume(
-    disk: Arc<dyn ReadAt>,
-    name: &str,
-    place: &Range<u64>,
-) -> Result<ext4::CheckReport, StackError> {
-    let window = Window::new(disk, place.start, place.end - place.start, name.to_owned())?;
-    ext4::check(&window).map_err(|source| StackError::Filesystem { volume: name.to_owned(), source })
+fn check_volume(disk: Arc<dyn ReadAt>, one: &Checked) -> Result<CheckedFilesystem, StackError> {
+    let window = Window::new(disk, one.place.start, one.place.end - one.place.start, one.name.clone())?;
+    let failed = |source| StackError::Filesystem { volume: one.name.clone(), source };
+    if !one.is_fat {
+        return Ok(of_ext(one, ext4::check(&window).map_err(failed)?));
+    }
+    let report = fat::check(&(Arc::new(window) as Arc<dyn ReadAt>)).map_err(failed)?;
+    Ok(CheckedFilesystem {
+        volume: one.name.clone(),
+        problems: report.problems,
+        problem_count: report.problem_count,
+    })
+}
+
+fn of_ext(one: &Checked, report: ext4::CheckReport) -> CheckedFilesystem {
+    CheckedFilesystem {
+        volume: one.name.clone(),
+        problems: report.problems.iter().map(ToString::to_string).collect(),
+        problem_count: report.problem_count,
+    }
 }

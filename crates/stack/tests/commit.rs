@@ -50,7 +50,7 @@ fn raw_in_place_with_undo() {
     let sealed = edit(&path, Access::Write);
     assert_eq!(sealed.changed_filesystems(), ["partition 1", "partition 2"]);
     sealed.verify().unwrap();
-    assert!(sealed.check().unwrap().iter().all(|checked| checked.report.is_clean()));
+    assert!(sealed.check().unwrap().iter().all(|checked| checked.is_clean()));
     let tree = sealed.reopen_tree().unwrap();
     assert_eq!(read(&tree, "/etc/hostname"), "new\n");
     drop(tree);

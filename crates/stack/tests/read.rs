@@ -188,7 +188,7 @@ fn boot_on_a_filesystem_that_is_not_read_is_said() {
     let lab = Lab::new();
     let script = "label: gpt\nunit: sectors\n1: start=2048, size=40960\n2: start=43008, size=32768\n";
     let files = [
-        ("/etc/fstab", "/dev/sda1 / ext4\n/dev/sda2 /boot vfat\nUUID=dead /usr ext4\n"),
+        ("/etc/fstab", "/dev/sda1 / ext4\n/dev/sda2 /boot ntfs\nUUID=dead /usr ext4\n"),
         ("/boot/x", ""),
         ("/usr/x", ""),
     ];
@@ -198,7 +198,7 @@ fn boot_on_a_filesystem_that_is_not_read_is_said() {
         script,
         &[
             Fs { start: MIB, len: 20 * MIB, mkfs: "mke2fs -t ext4", files: &files },
-            Fs { start: 21 * MIB, len: 16 * MIB, mkfs: "mkfs.vfat", files: &[] },
+            Fs { start: 21 * MIB, len: 16 * MIB, mkfs: "mkfs.ntfs -F -Q -q", files: &[] },
         ],
     );
     let mut image = open(&path);
@@ -206,7 +206,7 @@ fn boot_on_a_filesystem_that_is_not_read_is_said() {
     assert_eq!(image.unmounted().len(), 2);
     let error = image.require_essential_mounts().unwrap_err();
     assert_eq!((error.code(), error.class()), ("guest.mount.essential", Class::Unsupported));
-    assert!(error.to_string().contains("/boot: partition 2 (vfat)"), "{error}");
+    assert!(error.to_string().contains("/boot: partition 2 (ntfs)"), "{error}");
 }
 
 #[test]

@@ -53,6 +53,23 @@ pub struct EfiFile {
     pub path: String,
     /// Machine that the PE header names; `None` when the file is no PE program.
     pub machine: Option<EfiMachine>,
+    /// Which program it is, as far as its bytes show.
+    pub program: Option<EfiProgram>,
+}
+
+/// Boot programs that are told apart, since they need different files beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EfiProgram {
+    /// shim: starts GRUB or its fallback program from its own directory.
+    Shim,
+    /// GRUB that carries its first commands with it (`grub-install` without Secure Boot).
+    GrubWithConfig,
+    /// GRUB that reads `grub.cfg` on the EFI system partition (signed builds).
+    Grub,
+    /// systemd-boot: reads `loader/entries`.
+    SystemdBoot,
+    /// A kernel with its initramfs and arguments (systemd-stub).
+    KernelImage,
 }
 
 /// Machine type of a PE header (UEFI 2.10, 2.1.1 and the PE format's `IMAGE_FILE_MACHINE_*`).
@@ -86,6 +103,8 @@ pub struct FirmwareFacts {
     /// The `.efi` files of the EFI system partition, whether fstab names it or not; `None` when there is no such
     /// partition or it was not read, see `esp_problem`.
     pub efi_files: Option<Vec<EfiFile>>,
+    /// All other files there: what the loaders read (`grub.cfg`, `BOOTX64.CSV`, …).
+    pub loader_files: Vec<String>,
     /// Why the EFI system partition was not read.
     pub esp_problem: Option<String>,
 }

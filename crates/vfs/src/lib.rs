@@ -11,7 +11,7 @@ mod fstab;
 mod path;
 mod tree;
 
-pub use devices::{DeviceTable, DiskEdit, EfiFile, EfiMachine, FirmwareFacts, TableKind, Volume};
+pub use devices::{DeviceTable, DiskEdit, EfiFile, EfiMachine, EfiProgram, FirmwareFacts, TableKind, Volume};
 pub use error::VfsError;
 pub use fs::{
     DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, MetadataChange, NewNode, NodeId, SpaceInfo,
