@@ -5,10 +5,39 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{LabError, Result, at};
 
-/// The part of this machine's apt sources that serves Debian `release`, as deb822 text.
+/// The release that this machine itself runs, whose mirror is asked for the others.
+const OWN_RELEASE: &str = "bookworm";
+
+/// The part of this machine's apt sources that serves Debian `release`, as deb822 text. When none
+/// does, the mirror of this machine's own release is asked for the other one.
 ///
 /// `COLDFIT_APT_SOURCES` names a file to use instead.
 pub fn sources_of(release: &str) -> Result<String> {
+    match stanzas_of(release)? {
+        stanzas if !stanzas.is_empty() => Ok(stanzas.join("\n")),
+        _ => {
+            let own = stanzas_of(OWN_RELEASE)?;
+            if own.is_empty() {
+                return Err(LabError::Machine(format!(
+                    "no apt source of this machine serves Debian {release} or {OWN_RELEASE}; \
+                     name a file with one in COLDFIT_APT_SOURCES"
+                )));
+            }
+            Ok(own.iter().map(|stanza| other_release(stanza, release)).collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+/// The same archive's suites of another release.
+fn other_release(stanza: &str, release: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("Suites:") {
+        Some(suites) => format!("Suites:{}\n", suites.replace(OWN_RELEASE, release)),
+        None => format!("{line}\n"),
+    };
+    stanza.lines().map(line).collect()
+}
+
+fn stanzas_of(release: &str) -> Result<Vec<String>> {
     let files = match std::env::var_os("COLDFIT_APT_SOURCES").filter(|value| !value.is_empty()) {
         Some(file) => vec![PathBuf::from(file)],
         None => source_files(Path::new("/etc/apt"))?,
@@ -22,12 +51,7 @@ pub fn sources_of(release: &str) -> Result<String> {
             stanzas.extend(one_line_stanzas(&text, release));
         }
     }
-    if stanzas.is_empty() {
-        return Err(LabError::Machine(format!(
-            "no apt source of this machine serves Debian {release}; name a file with one in COLDFIT_APT_SOURCES"
-        )));
-    }
-    Ok(stanzas.join("\n"))
+    Ok(stanzas)
 }
 
 fn source_files(apt: &Path) -> Result<Vec<PathBuf>> {
@@ -134,6 +158,15 @@ mod tests {
             [
                 "Types: deb\nURIs: http://mirror.test/debian\nSuites: bookworm\nComponents: main\nSigned-By: /k.gpg\n"
             ]
+        );
+    }
+
+    #[test]
+    fn another_release_is_asked_of_the_same_mirror() {
+        let stanza = "Types: deb\nURIs: http://mirror.test/debian-security\nSuites: bookworm-security\nComponents: main\n";
+        assert_eq!(
+            other_release(stanza, "trixie"),
+            "Types: deb\nURIs: http://mirror.test/debian-security\nSuites: trixie-security\nComponents: main\n"
         );
     }
 

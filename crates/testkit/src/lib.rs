@@ -2,6 +2,7 @@
 
 pub mod apt;
 pub mod cache;
+pub mod cloud_host;
 pub mod crash;
 pub mod deb;
 mod dirfs;
@@ -9,6 +10,7 @@ pub mod e2fs;
 pub mod error;
 pub mod kernel_deb;
 pub mod licences;
+pub mod live;
 pub mod qemu;
 mod qmp;
 pub mod recipe;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::cache::{Cache, RecipeDigest, file_digest};
+use crate::cloud_host::CloudHost;
 use crate::error::{LabError, Result, at};
 use crate::qmp::Qmp;
 use crate::{screen, tool};
@@ -34,6 +35,7 @@ const DEAD_ENDS: &[&str] = &[
     "No bootable device",
     "error: no such device",
     "error: file `",
+    "UEFI Interactive Shell",
 ];
 
 /// The disk that the guest sees.
@@ -95,6 +97,39 @@ impl Bus {
     }
 }
 
+/// The firmware of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firmware {
+    /// SeaBIOS, which QEMU brings along.
+    #[default]
+    Bios,
+    /// OVMF with empty variables: only the fallback path boots.
+    Uefi,
+}
+
+/// Debian's package `ovmf`: the code, and the variables that each machine gets a copy of.
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+impl Firmware {
+    fn arguments(self, folder: &Path) -> Result<Vec<String>> {
+        if self == Self::Bios {
+            return Ok(Vec::new());
+        }
+        if !Path::new(OVMF_CODE).exists() {
+            return Err(LabError::MissingTool { tool: format!("{OVMF_CODE} (Debian package ovmf)") });
+        }
+        let variables = folder.join("variables.fd");
+        fs::copy(OVMF_VARIABLES, &variables).map_err(at(&variables))?;
+        let flash = |options: String| ["-drive".to_owned(), format!("if=pflash,format=raw,{options}")];
+        Ok([
+            flash(format!("readonly=on,file={OVMF_CODE}")),
+            flash(format!("file={}", escape_commas(&variables))),
+        ]
+        .concat())
+    }
+}
+
 /// How a boot ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -143,6 +178,8 @@ pub struct Boot<'a> {
     cd: Option<PathBuf>,
     second_disk: Option<PathBuf>,
     kill_at_marker: bool,
+    firmware: Firmware,
+    host: Option<&'a CloudHost>,
 }
 
 /// A kernel that QEMU starts itself, without the image's bootloader.
@@ -169,6 +206,8 @@ impl<'a> Boot<'a> {
             cd: None,
             second_disk: None,
             kill_at_marker: true,
+            firmware: Firmware::Bios,
+            host: None,
         }
     }
 
@@ -214,6 +253,20 @@ impl<'a> Boot<'a> {
         self
     }
 
+    /// Boots with this firmware.
+    #[must_use]
+    pub fn firmware(mut self, firmware: Firmware) -> Self {
+        self.firmware = firmware;
+        self
+    }
+
+    /// Gives the guest a network card and what a cloud tells its guests.
+    #[must_use]
+    pub fn host(mut self, host: &'a CloudHost) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// After the marker, waits until the guest has powered itself off.
     #[must_use]
     pub fn until_power_off(mut self) -> Self {
@@ -226,7 +279,7 @@ impl<'a> Boot<'a> {
         let _only_one = cache.lock("qemu")?;
         let folder = tempfile::tempdir().map_err(at("/tmp"))?;
         let socket = folder.path().join("qmp");
-        let mut command = tool::command("qemu-system-x86_64", self.arguments(&socket)?);
+        let mut command = tool::command("qemu-system-x86_64", self.arguments(folder.path(), &socket)?);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
         let mut machine = Machine::start(&mut command)?;
@@ -264,13 +317,18 @@ impl<'a> Boot<'a> {
         })
     }
 
-    fn arguments(&self, qmp: &Path) -> Result<Vec<String>> {
+    fn arguments(&self, folder: &Path, qmp: &Path) -> Result<Vec<String>> {
         let format = image_format(self.image)?;
         let mut args: Vec<String> = "-nodefaults -machine pc -accel tcg,thread=multi -cpu max -smp 2 -m 768 \
-                                     -no-reboot -display none -vga std -serial stdio -monitor none -nic none"
+                                     -no-reboot -display none -vga std -serial stdio -monitor none"
             .split_whitespace()
             .map(str::to_owned)
             .collect();
+        match self.host {
+            Some(host) => args.extend(host.arguments(folder)?),
+            None => args.extend(["-nic".into(), "none".into()]),
+        }
+        args.extend(self.firmware.arguments(folder)?);
         let access = if self.writable { "cache=unsafe" } else { "cache=unsafe,snapshot=on" };
         args.extend([
             "-qmp".into(),

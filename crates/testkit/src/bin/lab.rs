@@ -1,14 +1,16 @@
 //! `coldfit-lab`: builds the test images and boots images in QEMU. For development only.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use coldfit_testkit::cache::Cache;
+use coldfit_testkit::cloud_host::CloudHost;
 use coldfit_testkit::error::{LabError, Result};
-use coldfit_testkit::qemu::{Boot, Bus};
+use coldfit_testkit::live::{Live, boot_live};
+use coldfit_testkit::qemu::{Boot, Bus, Firmware};
 use coldfit_testkit::recipe::Image;
 use coldfit_testkit::tool;
 
@@ -46,6 +48,23 @@ enum Command {
         #[arg(long)]
         log: bool,
     },
+    /// Boots an image on a host that looks like a cloud and prints what the guest says of itself.
+    Live {
+        /// The image file, made from one of the `cloud` images.
+        image: PathBuf,
+        /// How the disk is attached.
+        #[arg(long, value_parser = parse_bus)]
+        bus: Bus,
+        /// What the cloud tells its guests (a file like those in testdata/cloud-host).
+        #[arg(long)]
+        host: PathBuf,
+        /// Boots with UEFI firmware.
+        #[arg(long)]
+        uefi: bool,
+        /// Also prints the whole serial log.
+        #[arg(long)]
+        log: bool,
+    },
     /// Checks the licences of all dependencies against deny.toml; run it at the top of the tree.
     Licences,
 }
@@ -74,6 +93,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Build { image, proofs } => build(&image, proofs),
         Command::Boot { image, bus, timeout, log } => boot(&image, bus, timeout, log),
+        Command::Live { image, bus, host, uefi, log } => live(&image, bus, &host, uefi, log),
         Command::Licences => licences(),
     }
 }
@@ -99,7 +119,7 @@ fn build(name: &str, proofs: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn boot(image: &std::path::Path, bus: Bus, timeout: u64, log: bool) -> Result<ExitCode> {
+fn boot(image: &Path, bus: Bus, timeout: u64, log: bool) -> Result<ExitCode> {
     let outcome = Boot::new(image, bus).timeout(Duration::from_secs(timeout)).run(&Cache::open()?)?;
     if log {
         println!("{}", outcome.log());
@@ -115,6 +135,21 @@ fn boot(image: &std::path::Path, bus: Bus, timeout: u64, log: bool) -> Result<Ex
             Ok(ExitCode::from(1))
         }
     }
+}
+
+fn live(image: &Path, bus: Bus, host: &Path, uefi: bool, log: bool) -> Result<ExitCode> {
+    let firmware = if uefi { Firmware::Uefi } else { Firmware::Bios };
+    let outcome = boot_live(&Cache::open()?, image, bus, firmware, &CloudHost::from_file(host)?)?;
+    if log || outcome.reached.is_none() {
+        println!("{}", outcome.log());
+    }
+    if outcome.reached.is_none() {
+        println!("{}: no live values ({:.0} s): {:?}", bus.name(), outcome.seconds, outcome.end);
+        return Ok(ExitCode::from(1));
+    }
+    print!("{}", Live::from_serial(&outcome.serial)?.text());
+    println!("{:.0} s", outcome.seconds);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn licences() -> Result<ExitCode> {

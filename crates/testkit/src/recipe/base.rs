@@ -15,7 +15,7 @@ const PACKAGES: &str =
 
 /// What no virtual machine needs. It keeps an image within a few hundred MiB and its boot within a
 /// minute under software emulation; the module indexes stay those of a real installation.
-const DPKG_OPTIONS: &[&str] = &[
+pub(super) const DPKG_OPTIONS: &[&str] = &[
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/doc/*",
     "path-exclude=/usr/share/info/*",
@@ -33,13 +33,14 @@ const DPKG_OPTIONS: &[&str] = &[
 const HOOK: &str = include_str!("../../assets/base-hook.sh");
 
 macro_rules! guest_files {
-    ($($path:literal),* $(,)?) => {
-        &[$(($path, include_str!(concat!("../../assets/guest/", $path)))),*]
+    ($folder:literal: $($path:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!("../../assets/", $folder, "/", $path)))),*]
     };
 }
+pub(super) use guest_files;
 
 /// Files that the tree gets beside its packages.
-const GUEST_FILES: &[(&str, &str)] = guest_files![
+const GUEST_FILES: &[(&str, &str)] = guest_files!["guest":
     "etc/default/grub",
     "etc/hostname",
     "etc/hosts",
@@ -139,7 +140,7 @@ impl Base {
     }
 }
 
-fn write_below(folder: &Path, relative: &str, content: &str) -> Result<()> {
+pub(super) fn write_below(folder: &Path, relative: &str, content: &str) -> Result<()> {
     let path = folder.join(relative);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(at(parent))?;
@@ -148,7 +149,7 @@ fn write_below(folder: &Path, relative: &str, content: &str) -> Result<()> {
 }
 
 /// The path for a shell command; quotes inside a path are refused, not escaped.
-fn quoted(path: &Path) -> Result<String> {
+pub(super) fn quoted(path: &Path) -> Result<String> {
     let text = path.display().to_string();
     if text.contains('\'') {
         return Err(LabError::Machine(format!("{text}: the cache's path must not hold a quote")));

@@ -21,7 +21,7 @@ const GPT_TABLE: &str = "label: gpt\nlabel-id: C01DF175-0000-4000-8000-000000000
     start=4096, size=196608, type=L, uuid=C01DF175-0000-4000-8000-0000000000A2, name=boot\n\
     start=200704, size=3989504, type=L, uuid=C01DF175-0000-4000-8000-0000000000A3, name=root\n";
 
-const CUSTOMISE: &str = include_str!("../../assets/customise-common.sh");
+pub(super) const CUSTOMISE: &str = include_str!("../../assets/customise-common.sh");
 const CUSTOMISE_MBR: &str = include_str!("../../assets/customise-mbr.sh");
 const CUSTOMISE_GPT: &str = include_str!("../../assets/customise-gpt.sh");
 const SWITCH_OFF: &str = include_str!("../../assets/customise-dirty.sh");
@@ -40,6 +40,7 @@ pub(super) fn build(image: Image, cache: &Cache, progress: Progress<'_>) -> Resu
         Image::BootFullNeither => recipe.boot_full(&["xz", "-9e", "--check=crc32"], LEFT_FREE_FOR_NOTHING),
         Image::Dirty => recipe.dirty(),
         Image::Compressed => recipe.compressed(),
+        other => Err(LabError::Machine(format!("{} has a recipe of its own", other.name()))),
     }
 }
 

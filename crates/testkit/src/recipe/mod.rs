@@ -5,6 +5,9 @@
 //! AHCI controller. See [`Image`] for the list.
 
 mod base;
+mod cloud;
+mod cloud_proof;
+mod cloud_tree;
 mod debian12;
 mod disk;
 mod proof;
@@ -39,11 +42,17 @@ pub enum Image {
     Dirty,
     /// The example in compressed clusters.
     Compressed,
+    /// Debian 12 with cloud-init, MBR, BIOS, swap before root, ifupdown, chrony, firewalld: all set wrong.
+    CloudBios,
+    /// Debian 12 with cloud-init, GPT, UEFI by the fallback path, netplan, timesyncd: set wrong in other ways.
+    CloudUefi,
+    /// Debian 13 with cloud-init, GPT, BIOS, NetworkManager, no `/etc/sysctl.conf`: set wrong in yet other ways.
+    Cloud13,
 }
 
 impl Image {
     /// Every image, cheap ones after those they are derived from.
-    pub const ALL: [Image; 7] = [
+    pub const ALL: [Image; 10] = [
         Image::Mbr,
         Image::Gpt,
         Image::TwoKernels,
@@ -51,6 +60,9 @@ impl Image {
         Image::BootFullNeither,
         Image::Dirty,
         Image::Compressed,
+        Image::CloudBios,
+        Image::CloudUefi,
+        Image::Cloud13,
     ];
 
     /// The name on the command line and in the cache.
@@ -63,6 +75,9 @@ impl Image {
             Image::BootFullNeither => "debian12-boot-full-neither",
             Image::Dirty => "debian12-dirty",
             Image::Compressed => "debian12-qcow2-compressed",
+            Image::CloudBios => "debian12-cloud-bios",
+            Image::CloudUefi => "debian12-cloud-uefi",
+            Image::Cloud13 => "debian13-cloud",
         }
     }
 
@@ -74,7 +89,10 @@ impl Image {
     /// Builds the image, or finds it in the cache.
     pub fn build(self, cache: &Cache, progress: Progress<'_>) -> Result<Built> {
         let _only_one = cache.lock("build")?;
-        debian12::build(self, cache, progress)
+        match self {
+            Image::CloudBios | Image::CloudUefi | Image::Cloud13 => cloud::build(self, cache, progress),
+            _ => debian12::build(self, cache, progress),
+        }
     }
 }
 

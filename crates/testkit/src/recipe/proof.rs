@@ -27,7 +27,7 @@ impl Proofs {
         self.proved
     }
 
-    fn claim(&mut self, claim: &str, holds: bool, found: impl FnOnce() -> String) -> Result<()> {
+    pub(super) fn claim(&mut self, claim: &str, holds: bool, found: impl FnOnce() -> String) -> Result<()> {
         if !holds {
             return Err(LabError::Proof {
                 image: self.image.name().into(),
@@ -126,7 +126,7 @@ impl Proofs {
     }
 
     /// Every initramfs drives the old controller, none a new one, whose modules are on disk all the same.
-    fn narrow_initramfs(
+    pub(super) fn narrow_initramfs(
         &mut self,
         boot: &Ext4View,
         folder: &str,
@@ -164,7 +164,7 @@ impl Proofs {
         Ok(())
     }
 
-    fn bios_bootloader(&mut self, disk: &RawDisk) -> Result<()> {
+    pub(super) fn bios_bootloader(&mut self, disk: &RawDisk) -> Result<()> {
         use std::os::unix::fs::FileExt;
         let mut sector = [0; 512];
         let file = std::fs::File::open(disk.path()).map_err(at(disk.path()))?;
@@ -173,7 +173,7 @@ impl Proofs {
         self.claim("sector 0: GRUB's boot code", grub, || format!("{sector:02x?}"))
     }
 
-    fn sound(&mut self, filesystem: &Ext4View) -> Result<()> {
+    pub(super) fn sound(&mut self, filesystem: &Ext4View) -> Result<()> {
         filesystem.check()?;
         self.proved.push("e2fsck -fn: sound".into());
         Ok(())
