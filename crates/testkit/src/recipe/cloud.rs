@@ -29,6 +29,7 @@ const TRIXIE_TABLE: &str = "label: gpt\nlabel-id: C01DF175-0000-4000-8000-000000
 type Files = &'static [(&'static str, &'static str)];
 
 const COMMON: Files = guest_files!["cloud/common":
+    "etc/default/locale",
     "etc/systemd/system/coldfit-live.service",
     "usr/local/sbin/coldfit-live",
 ];

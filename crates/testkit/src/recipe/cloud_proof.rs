@@ -116,13 +116,13 @@ impl Proofs {
                 ("/etc/cloud/cloud.cfg.d/99-installer.cfg", "[ NoCloud, None ]", "another datasource"),
                 ("/boot/grub/grub.cfg", "net.ifnames=1", "grub.cfg: predictable names"),
                 ("/var/lib/dpkg/info/network-manager.list", "NetworkManager", "dpkg: NetworkManager"),
+                ("/var/lib/dpkg/info/qemu-guest-agent.list", "/usr/sbin/qemu-ga", "dpkg: qemu-guest-agent"),
             ],
         )?;
         let names = root.names("/etc")?;
         self.claim("no /etc/sysctl.conf", !names.iter().any(|name| name == "sysctl.conf"), || {
             names.join(" ")
         })?;
-        self.enabled(&root, "multi-user.target.wants", "firewalld.service")?;
         self.sound(&root)
     }
 

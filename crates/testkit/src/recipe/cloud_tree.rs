@@ -31,11 +31,11 @@ pub(super) const BOOKWORM: TreeRecipe = TreeRecipe {
     second: "netplan.io systemd-resolved systemd-timesyncd grub-efi-amd64 dosfstools chrony- ifupdown- firewalld-",
 };
 
-/// Debian 13: NetworkManager, chrony, firewalld.
+/// Debian 13: NetworkManager, chrony, the guest agent. Its cloud-init conflicts with firewalld.
 pub(super) const TRIXIE: TreeRecipe = TreeRecipe {
     release: "trixie",
     packages: "systemd-sysv,dbus,linux-image-amd64,initramfs-tools,grub-pc,network-manager,e2fsprogs,udev,kmod,zstd,\
-               debconf,iproute2,procps,cloud-init,cloud-guest-utils,fdisk,openssh-server,chrony,firewalld",
+               debconf,iproute2,procps,cloud-init,cloud-guest-utils,fdisk,openssh-server,chrony,qemu-guest-agent",
     second: "",
 };
 
