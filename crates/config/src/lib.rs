@@ -6,6 +6,7 @@
 pub mod cloud_init;
 mod files;
 pub mod glob;
+pub mod net;
 pub mod sshd;
 pub mod sysctl;
 pub mod sysv;

@@ -10,6 +10,7 @@ mod grub;
 mod identity;
 mod image_format;
 mod kernel_config;
+mod network;
 mod persistence;
 mod persistent_names;
 mod relative_links;
@@ -96,7 +97,10 @@ pub(crate) fn run(
 
         RuleKind::ServiceOn { services } => service_on::run(spec, services, stage),
 
-        RuleKind::Network { .. } => pending(spec),
+        RuleKind::Network { interface, stack, kernel_names } => {
+            let demand = network::Demand { interface, stack, kernel_names: *kernel_names };
+            network::run(spec, &demand, stage)
+        }
 
         RuleKind::NoPersistentNames => persistent_names::run(spec, context, stage),
 
