@@ -131,7 +131,7 @@ impl Import {
         let id = guest.os.id.as_deref().unwrap_or("default");
         let platform = spec.platforms.get(id).or_else(|| spec.platforms.get("default")).cloned();
         import.put(spec, "platform", platform.map(Value::String), "the profile has no name for it");
-        let mode = boot_mode(devices);
+        let mode = boot_mode(guest, devices);
         import.mapped(
             spec,
             "boot-mode",
@@ -187,7 +187,12 @@ impl Import {
 }
 
 /// What boots the image, by its contents.
-fn boot_mode(devices: &DeviceTable) -> Option<&'static str> {
-    let has_bios = devices.firmware.mbr_boot_code.as_deref() == Some("grub");
-    has_bios.then_some("bios")
+fn boot_mode(guest: &Guest, devices: &DeviceTable) -> Option<&'static str> {
+    let modes = guest::boot_modes(guest, devices);
+    match (modes.bios.boots(), modes.uefi.boots()) {
+        (true, true) => Some("both"),
+        (true, false) => Some("bios"),
+        (false, true) => Some("uefi"),
+        (false, false) => None,
+    }
 }

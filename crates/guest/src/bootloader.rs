@@ -4,7 +4,7 @@ use boot::{GrubConfig, GrubEnv, KernelLine, MenuEntry};
 use vfs::{DeviceTable, VfsError};
 
 use crate::kernels::image_version;
-use crate::reading::{Reader, TEXT_MAX, path};
+use crate::reading::{Reader, TEXT_MAX};
 use crate::{BootEntry, Bootloader, InitrdFile, Problem};
 
 /// Where the generated configuration lies; what GRUB itself reads is one of these.
@@ -18,7 +18,10 @@ pub(crate) fn inspect(
     versions: &[String],
 ) -> Result<(Bootloader, Vec<BootEntry>), VfsError> {
     let mut loader = Bootloader::default();
-    efi(reader, &mut loader)?;
+    if let Some(files) = &devices.firmware.efi_files {
+        loader.esp_visible = true;
+        loader.efi_files = files.iter().map(|file| file.path.clone()).collect();
+    }
     for directory in ["/boot/grub", "/boot/grub2"] {
         for name in reader.names(directory)? {
             if reader.exists(&format!("{directory}/{name}/normal.mod"))? {
@@ -75,26 +78,6 @@ pub(crate) fn inspect(
     }
     entries.sort_by_key(|entry| !entry.is_default);
     Ok((loader, entries))
-}
-
-/// Boot loaders on the EFI system partition, where it is part of the tree.
-fn efi(reader: &mut Reader<'_>, loader: &mut Bootloader) -> Result<(), VfsError> {
-    let is_esp = |at: &str| {
-        let mounts = reader.tree.mounts().iter();
-        mounts.filter(|mount| mount.at == path(at)).any(|mount| mount.filesystem.info().kind == "vfat")
-    };
-    let Some(root) = ["/boot/efi", "/efi", "/boot"].into_iter().find(|at| is_esp(at)) else { return Ok(()) };
-    loader.esp_visible = true;
-    for top in reader.names(root)?.into_iter().filter(|name| name.eq_ignore_ascii_case("EFI")) {
-        for vendor in reader.names(&format!("{root}/{top}"))? {
-            for file in reader.names(&format!("{root}/{top}/{vendor}"))? {
-                if file.to_ascii_lowercase().ends_with(".efi") {
-                    loader.efi_files.push(format!("{top}/{vendor}/{file}"));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn environment(reader: &mut Reader<'_>, config: &str) -> Result<GrubEnv, VfsError> {

@@ -31,5 +31,7 @@ pub use model::{
     InitramfsInfo, InitrdFile, Kernel, MachineId, NetworkSystem, OsInfo, Problem, Resolution, SegmentInfo,
 };
 pub use programs::{Installed, Program, find_program};
-pub use verdict::{Bus, EntryVerdict, Reason, Verdict, verdict, verdict_of_entry, verdicts};
+pub use verdict::{
+    BootMode, BootModes, Bus, EntryVerdict, Reason, Verdict, boot_modes, verdict, verdict_of_entry, verdicts,
+};
 pub use version::compare_versions;

@@ -208,9 +208,9 @@ pub struct Bootloader {
     pub platforms: Vec<String>,
     /// Files of the shell defaults, in the order in which they are read.
     pub defaults: Vec<String>,
-    /// Boot loaders on the mounted EFI system partition, upper or lower case as found.
+    /// Programs on the EFI system partition, upper or lower case as found.
     pub efi_files: Vec<String>,
-    /// True when the EFI system partition's files can be seen at `/boot/efi`, `/efi` or `/boot`.
+    /// True when the EFI system partition was read.
     pub esp_visible: bool,
     /// Why the entries cannot be known; none are listed then.
     pub unsupported: Option<Problem>,

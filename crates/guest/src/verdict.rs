@@ -13,6 +13,8 @@ mod drivers;
 mod firmware;
 mod mounts;
 
+pub use firmware::{BootMode, BootModes, boot_modes};
+
 /// How the root disk is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
