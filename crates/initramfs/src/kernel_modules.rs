@@ -6,8 +6,9 @@ use crate::index::{
     AliasLine, DepLine, SoftDep, decode_index, lines, parse_aliases, parse_deps, parse_softdeps,
     parse_weakdeps,
 };
+use crate::module_file::load_module;
 use crate::module_name::{module_name, normalized, normalized_alias};
-use crate::{InitramfsError, ModuleSource, pattern};
+use crate::{InitramfsError, Limits, ModuleSource, pattern};
 
 /// An index file of real kernels stays below 8 MiB.
 const INDEX_FILE_MAX: usize = 64 << 20;
@@ -154,6 +155,36 @@ impl KernelModules {
         }
         self.builtin = builtin;
         self.builtin_aliases = aliases;
+    }
+
+    /// Type of a module's parameter as the module itself (or, of a driver inside the kernel image,
+    /// `modules.builtin.modinfo`) tells it: `uint`, `byte`, …; `None` when there is no such module or parameter.
+    pub fn parameter_type(
+        &self,
+        source: &dyn ModuleSource,
+        module: &str,
+        parameter: &str,
+    ) -> Result<Option<String>, InitramfsError> {
+        let of = |value: &str| {
+            let (name, kind) = value.split_once(':')?;
+            (name == parameter).then(|| kind.to_owned())
+        };
+        if let Some(module) = self.module(module) {
+            let Some(stored) = source.read(&module.path)? else { return Ok(None) };
+            let (_, elf) = load_module(&self.kver, &module.path, &stored, &Limits::default())?;
+            return Ok(elf.values("parmtype").find_map(of));
+        }
+        if !self.is_builtin(module) {
+            return Ok(None);
+        }
+        let file = self.builtin_files.get("modules.builtin.modinfo").map(Vec::as_slice).unwrap_or(&[]);
+        let wanted = normalized(module);
+        Ok(file.split(|byte| *byte == 0).find_map(|text| {
+            let text = String::from_utf8_lossy(text);
+            let (key, value) = text.split_once('=')?;
+            let (owner, "parmtype") = key.rsplit_once('.')? else { return None };
+            if normalized(owner) == wanted { of(value) } else { None }
+        }))
     }
 
     /// Version of the kernel.

@@ -9,7 +9,9 @@ mod fstab_by_uuid;
 mod grub;
 mod identity;
 mod image_format;
+mod kernel_args;
 mod kernel_config;
+mod module_parameters;
 mod network;
 mod persistence;
 mod persistent_names;
@@ -21,6 +23,7 @@ mod service_on;
 mod services;
 mod software;
 mod sshd;
+mod swap_off;
 mod sysctl;
 
 use cloudspec::{RuleKind, RuleSpec};
@@ -45,11 +48,15 @@ pub(crate) fn run(
         RuleKind::Console { devices } => console::run(spec, devices, stage),
 
         // Kernel arguments and swap.
-        RuleKind::KernelArgs { .. } => pending(spec),
+        RuleKind::KernelArgs { arguments } => kernel_args::run(spec, arguments, stage),
 
-        RuleKind::ModuleParameters { .. } => pending(spec),
+        RuleKind::ModuleParameters { module, older_module, parameters, value } => {
+            let older_module = older_module.as_deref();
+            let demand = module_parameters::Demand { module, older_module, parameters, value: *value };
+            module_parameters::run(spec, &demand, context, stage)
+        }
 
-        RuleKind::SwapOff => pending(spec),
+        RuleKind::SwapOff => swap_off::run(spec, context, stage),
 
         // Programs and accounts.
         RuleKind::KernelConfig { option, module } => {
