@@ -111,7 +111,9 @@ fn binds(name: &str, text: &str) -> bool {
 fn is_pinning_link(text: &str) -> bool {
     let file = UnitFile::parse(text);
     let matches = ["MACAddress", "PermanentMACAddress", "Path"];
-    let is_bound = matches.iter().any(|key| !file.list("Match", key).is_empty());
+    // A pattern (systemd's own 73-usb-net-by-mac.link) means a kind of hardware, not a piece of it.
+    let is_exact = |value: &String| !value.contains(['*', '?', '[']);
+    let is_bound = matches.iter().any(|key| file.list("Match", key).iter().any(is_exact));
     let names = ["Name", "NamePolicy", "AlternativeName"];
     (is_bound && names.iter().any(|key| file.last("Link", key).is_some()))
         || file.last("Link", "MACAddress").is_some()
