@@ -5,6 +5,7 @@ mod clean;
 mod cloud_init;
 mod console;
 mod drivers;
+mod file_content;
 mod fstab_by_uuid;
 mod grub;
 mod identity;
@@ -15,8 +16,11 @@ mod module_parameters;
 mod network;
 mod persistence;
 mod persistent_names;
+mod pip;
 mod relative_links;
 mod root_by_uuid;
+mod root_lock;
+mod rtc;
 mod selinux_mode;
 mod service_off;
 mod service_on;
@@ -25,6 +29,7 @@ mod software;
 mod sshd;
 mod swap_off;
 mod sysctl;
+mod time_sync;
 
 use cloudspec::{RuleKind, RuleSpec};
 use vfs::GuestPath;
@@ -83,21 +88,23 @@ pub(crate) fn run(
         RuleKind::SelinuxMode { mode } => selinux_mode::run(spec, mode, context, stage),
 
         // Configuration files.
-        RuleKind::RtcUtc => pending(spec),
+        RuleKind::RtcUtc => rtc::run(spec, context, stage),
 
         RuleKind::Sshd { settings, older_than, older_settings } => {
             sshd::run(spec, settings, older_than.as_deref(), older_settings, stage)
         }
 
-        RuleKind::TimeSync { .. } => pending(spec),
+        RuleKind::TimeSync { .. } => time_sync::run(spec, context, stage),
 
-        RuleKind::FileContent { .. } => pending(spec),
+        RuleKind::FileContent { path, content } => file_content::run(spec, path, content, stage),
 
-        RuleKind::PipConfig { .. } => pending(spec),
+        RuleKind::PipConfig { mode, index_url, trusted_host } => {
+            pip::run(spec, mode, index_url, trusted_host, stage)
+        }
 
         RuleKind::Sysctl { settings } => sysctl::run(spec, settings, context, stage),
 
-        RuleKind::RootLock { .. } => pending(spec),
+        RuleKind::RootLock { field } => root_lock::run(spec, field, stage),
 
         // Services, network, what one machine leaves behind.
         RuleKind::ServiceOff { services, mask } => service_off::run(spec, services, *mask, stage),
