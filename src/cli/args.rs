@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::{Address, Place};
 use super::mode::{ModeChange, Owner};
+use crate::commands::diff::DiffArgs;
 
 /// Refits Linux disk images for a cloud while they are cold: no root, no VM, no mount.
 #[derive(Debug, Parser)]
@@ -208,6 +209,11 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         undo_file: Option<PathBuf>,
     },
+    /// Show what differs between two images: disk, files, and with --content the text of files.
+    #[command(after_help = "Exit code 0: nothing differs, 1: something does.\n\nExamples:\n  \
+                      coldfit diff before.qcow2 after.qcow2\n  \
+                      coldfit diff --content before.qcow2 after.qcow2 /etc /boot/grub")]
+    Diff(DiffArgs),
     /// List a directory of the guest.
     #[command(after_help = "Example:\n  coldfit ls -l disk.qcow2:/boot")]
     Ls {

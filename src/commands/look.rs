@@ -121,7 +121,7 @@ fn entry(tree: &GuestTree, path: &GuestPath, with_xattrs: bool) -> Result<Entry,
 }
 
 /// A value as text when it is printable (a final NUL aside), else as hexadecimal digits.
-fn value_text(value: &[u8]) -> String {
+pub(super) fn value_text(value: &[u8]) -> String {
     let text = value.strip_suffix(&[0]).unwrap_or(value);
     match std::str::from_utf8(text) {
         Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => text.to_owned(),

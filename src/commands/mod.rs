@@ -3,6 +3,7 @@
 mod acceptance;
 mod change;
 mod check;
+pub mod diff;
 mod fix;
 mod fsck;
 mod generated;
@@ -26,6 +27,11 @@ pub fn run(command: Command, output: &Output) -> CommandResult {
         Command::Fix { path, dry_run, diff, keep_going, rules, target, image } => {
             let request = fix::Request { path, dry_run, diff, keep_going, rules, target, image };
             fix::run(&request, output)
+        }
+        Command::Diff(args) => {
+            let (paths, content) = (args.paths.as_slice(), args.content);
+            let (old, new, image) = (&args.old, &args.new, &args.image);
+            diff::run(&diff::Request { old, new, paths, content, image }, output)
         }
         Command::Undo { path, undo_file } => undo::run(&path, undo_file.as_deref(), output),
         Command::Ls { address, long, recursive, image } => {

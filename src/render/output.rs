@@ -149,6 +149,11 @@ pub fn single_line(text: &str) -> String {
         .collect()
 }
 
+/// For JSON: text without its colours.
+pub fn plain<S: serde::Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_ref().map(|text| anstream::adapter::strip_str(text).to_string()).serialize(serializer)
+}
+
 /// Code of the pseudo failure that a closed reader makes; `main` turns it into success.
 pub const READER_GONE: &str = "output.reader-gone";
 

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use vfs::GuestTree;
 
 use crate::render::diff::unified;
-use crate::render::output::Failure;
+use crate::render::output::{Failure, plain};
 
 /// One changed path.
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ pub struct EditReport {
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain")]
     pub diff: Option<String>,
 }
 
