@@ -126,59 +126,9 @@ pub fn is_predictable(name: &str) -> bool {
     }
 }
 
-/// fnmatch(3) with `*`, `?` and `[…]`.
-pub fn is_match(pattern: &str, name: &str) -> bool {
-    fn one(pattern: &[u8], byte: u8) -> Option<usize> {
-        match pattern.first()? {
-            b'?' => Some(1),
-            b'[' => {
-                let close = pattern.iter().skip(2).position(|letter| *letter == b']')? + 2;
-                let (is_negated, mut set) = match &pattern[1..close] {
-                    [b'!' | b'^', rest @ ..] => (true, rest),
-                    rest => (false, rest),
-                };
-                let mut is_in = false;
-                while let Some((first, rest)) = set.split_first() {
-                    let (last, rest) = match rest {
-                        [b'-', last, rest @ ..] => (*last, rest),
-                        _ => (*first, rest),
-                    };
-                    is_in |= (*first..=last).contains(&byte);
-                    set = rest;
-                }
-                (is_in != is_negated).then_some(close + 1)
-            }
-            letter => (*letter == byte).then_some(1),
-        }
-    }
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut at, mut from) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    loop {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at + 1, from));
-                at += 1;
-                continue;
-            }
-            None if from == name.len() => return true,
-            Some(_) if from < name.len() => {
-                if let Some(len) = one(&pattern[at..], name[from]) {
-                    at += len;
-                    from += 1;
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        match &mut star {
-            Some((after, taken)) if *taken < name.len() => {
-                *taken += 1;
-                (at, from) = (*after, *taken);
-            }
-            _ => return false,
-        }
-    }
+/// A shell pattern for interface names.
+fn is_match(pattern: &str, name: &str) -> bool {
+    crate::glob::name_matches(pattern, name.as_bytes())
 }
 
 /// A file as text; `Err` with a line for people when it is no UTF-8.
@@ -204,7 +154,7 @@ pub fn cloud_init_switch(files: &dyn Files) -> Result<Option<String>, VfsError> 
     }
     for path in paths {
         let Some(Ok(text)) = text(files, &path)? else { continue };
-        let Ok(value) = yaml_serde::from_str::<yaml_serde::Value>(&text) else { continue };
+        let Ok(value) = crate::yaml::read(&text) else { continue };
         let config = value.get("network").and_then(|network| network.get("config"));
         if config.and_then(yaml_serde::Value::as_str) == Some("disabled") {
             return Ok(Some(path));
@@ -226,21 +176,6 @@ mod tests {
             ["eth0", "eth1", "br0", "bond0", "wg0", "lo", "ens3.100", "enable", "ppp0", "em", "wlp2s0"]
         {
             assert!(!is_predictable(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn shell_patterns() {
-        for (pattern, name, expected) in [
-            ("e*", "eth0", true),
-            ("en*", "eth0", false),
-            ("eth[0-3]", "eth2", true),
-            ("eth[!0]", "eth0", false),
-            ("eth?", "eth0", true),
-            ("[", "[", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(is_match(pattern, name), expected, "{pattern} {name}");
         }
     }
 }

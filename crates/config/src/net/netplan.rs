@@ -163,14 +163,17 @@ pub fn parse(text: &str) -> Result<Option<Mapping>, (usize, String)> {
     if text.len() > TEXT_MAX {
         return Err((1, format!("longer than {TEXT_MAX} bytes")));
     }
-    match yaml_serde::from_str::<Value>(text) {
+    match crate::yaml::read(text) {
         Ok(Value::Null) => Ok(None),
         Ok(Value::Mapping(root)) => match root.get("network") {
             None | Some(Value::Mapping(_) | Value::Null) => Ok(Some(root)),
             Some(_) => Err((1, "network is no mapping".into())),
         },
         Ok(_) => Err((1, "no mapping".into())),
-        Err(error) => Err((error.location().map_or(1, |place| place.line()), error.to_string())),
+        Err(error) => {
+            let (line, detail) = error.trim_start_matches(':').split_once(':').unwrap_or(("1", &error));
+            Err((line.parse().unwrap_or(1), detail.trim().to_owned()))
+        }
     }
 }
 
