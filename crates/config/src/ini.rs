@@ -77,30 +77,47 @@ impl Ini {
 
     /// A key of a section; `-` and `_` are alike, as pip has it.
     pub fn get(&self, section: &str, key: &str) -> Option<&Entry> {
+        let alike = self.alike(section, key);
+        alike.iter().find(|entry| entry.key == key).or(alike.first()).copied()
+    }
+
+    fn alike(&self, section: &str, key: &str) -> Vec<&Entry> {
         let same = |known: &str| known.replace('_', "-") == key.replace('_', "-");
-        self.entries.iter().find(|entry| entry.section == section && same(&entry.key))
+        self.entries.iter().filter(|entry| entry.section == section && same(&entry.key)).collect()
     }
 
     /// The file with a key set where it stands, else at the end of its section, else in a new section.
     pub fn with(&self, section: &str, key: &str, value: &str) -> Vec<u8> {
         let mut lines = self.lines.clone();
-        let text = format!("{key} = {value}");
-        match (self.get(section, key), self.sections.iter().find(|(name, _)| name == section)) {
-            (Some(entry), _) => {
-                // A line that went on with the old value would go on with the new one.
-                for number in entry.line + 1..=entry.last_line {
-                    lines.comment_out(number);
+        // A line goes on with the value above it when it is indented deeper: what is put in is as deep as what
+        // stands there.
+        let text = |like: usize| {
+            let like = self.lines.get(like).unwrap_or_default();
+            let indentation = like.get(..like.len() - like.trim_start().len()).unwrap_or_default();
+            format!("{indentation}{key} = {value}")
+        };
+        let header = self.sections.iter().find(|(name, _)| name == section).map(|(_, line)| *line);
+        let last = self.entries.iter().rfind(|entry| entry.section == section);
+        match (self.get(section, key), last, header) {
+            (Some(entry), _, _) => {
+                for other in self.alike(section, key) {
+                    let first = if other == entry { other.line + 1 } else { other.line };
+                    (first..=other.last_line).for_each(|number| lines.comment_out(number));
                 }
-                lines.set(entry.line, text);
+                lines.set(entry.line, text(entry.line));
             }
-            (None, Some((_, header))) => {
-                let last =
-                    self.entries.iter().filter(|entry| entry.section == section).map(|entry| entry.last_line);
-                lines.insert(last.max().unwrap_or(*header) + 1, text);
+            (None, Some(last), _) => lines.insert(last.last_line + 1, text(last.line)),
+            (None, None, Some(header)) => {
+                let is_next = |(number, line): &(usize, &str)| {
+                    let line = line.trim();
+                    *number > header && !line.is_empty() && !line.starts_with(['#', ';'])
+                };
+                let next = self.lines.iter().find(is_next).map_or(0, |(number, _)| number);
+                lines.insert(header + 1, text(next));
             }
-            (None, None) => {
+            (None, None, None) => {
                 lines.push(format!("[{section}]"));
-                lines.push(text);
+                lines.push(text(0));
             }
         }
         lines.to_bytes()
