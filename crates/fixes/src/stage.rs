@@ -383,6 +383,11 @@ impl<'t> Stage<'t> {
         Ok(0)
     }
 
+    /// The changes of the virtual disk that are planned so far.
+    pub fn planned_disk_edits(&self) -> impl Iterator<Item = DiskEdit> + '_ {
+        self.disk_edits.iter().map(|planned| planned.edit)
+    }
+
     /// Plans a change of the virtual disk.
     pub fn edit_disk(&mut self, rule: &str, edit: DiskEdit) {
         if !self.disk_edits.iter().any(|planned| planned.edit == edit) {

@@ -1,17 +1,21 @@
 //! One file a rule.
 
 mod account_files;
+mod boot_mode;
 mod clean;
 mod cloud_init;
 mod console;
+mod disk_size;
 mod drivers;
 mod file_content;
+mod filesystems;
 mod fstab_by_uuid;
 mod grub;
 mod identity;
 mod image_format;
 mod kernel_args;
 mod kernel_config;
+mod layout;
 mod module_parameters;
 mod network;
 mod persistence;
@@ -30,6 +34,7 @@ mod sshd;
 mod swap_off;
 mod sysctl;
 mod time_sync;
+mod usage;
 
 use cloudspec::{RuleKind, RuleSpec};
 use vfs::GuestPath;
@@ -125,27 +130,34 @@ pub(crate) fn run(
         // Disk.
         RuleKind::ImageFormat { allowed } => Ok(image_format::run(spec, allowed, context)),
 
-        RuleKind::RootLast => pending(spec),
+        RuleKind::RootLast => Ok(layout::root_last(spec, context, stage)),
 
-        RuleKind::PrimaryPartitions => pending(spec),
+        RuleKind::PrimaryPartitions => Ok(layout::primary(spec, context, stage)),
 
-        RuleKind::OnlyRootPartition => pending(spec),
+        RuleKind::OnlyRootPartition => Ok(layout::only_root(spec, context, stage)),
 
-        RuleKind::PlainPartitions => pending(spec),
+        RuleKind::PlainPartitions => Ok(layout::plain(spec, context)),
 
-        RuleKind::NoSwapPartition { .. } => pending(spec),
+        RuleKind::NoSwapPartition { partition } => Ok(layout::no_swap(spec, partition, context, stage)),
 
-        RuleKind::PartitionTable { .. } => pending(spec),
+        RuleKind::PartitionTable { allowed } => Ok(layout::table(spec, allowed, context)),
 
-        RuleKind::DiskSize { .. } => pending(spec),
+        RuleKind::DiskSize { minimum, warn_above, maximum } => {
+            let (minimum, warn_above, maximum) = (*minimum, *warn_above, *maximum);
+            Ok(disk_size::run(spec, &disk_size::Bounds { minimum, warn_above, maximum }, context, stage))
+        }
 
-        RuleKind::Filesystems { .. } => pending(spec),
+        RuleKind::Filesystems { allowed } => Ok(filesystems::kinds(spec, allowed, context, stage)),
 
-        RuleKind::Ext4Features { .. } => pending(spec),
+        RuleKind::Ext4Features { forbidden, forbidden_together } => {
+            Ok(filesystems::ext4_features(spec, forbidden, forbidden_together, stage))
+        }
 
-        RuleKind::BootMode { .. } => pending(spec),
+        RuleKind::BootMode { mode, uefi_only } => Ok(boot_mode::run(spec, mode, uefi_only, context)),
 
-        RuleKind::Usage { .. } => pending(spec),
+        RuleKind::Usage { bytes_percent, inodes_percent } => {
+            usage::run(spec, *bytes_percent, *inodes_percent, stage)
+        }
     }
 }
 
