@@ -161,13 +161,6 @@ pub(crate) fn run(
     }
 }
 
-/// Each kind gets its own arm and file; none is left here when the issue is done.
-fn pending(spec: &RuleSpec) -> Result<Finding, FixError> {
-    let finding =
-        Finding::needs_action(spec, vec!["not examined by this version".into()], "Check it by hand.");
-    Ok(finding)
-}
-
 /// A path that is written in the source.
 fn path(literal: &str) -> GuestPath {
     GuestPath::root().join(literal)
