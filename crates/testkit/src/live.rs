@@ -15,7 +15,7 @@ const PREFIX: &str = "COLDFIT-LIVE ";
 /// The last line; its value is the number of lines before it.
 const END: &str = "COLDFIT-LIVE end=";
 /// cloud-init under software emulation takes its time.
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// What a guest said of itself after its boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
