@@ -38,6 +38,19 @@ fn fstab_changes_only_the_names_that_a_bus_changes() {
 }
 
 #[test]
+fn fstab_names_by_place_or_serial_number_are_names_of_the_old_host() {
+    let disk = "/dev/disk/by-path/pci-0000:00:03.0-ata-1-part";
+    let (state, text) = fstab(&format!(
+        "{disk}1 / ext4 defaults 0 1\n{disk}5 none swap sw 0 0\n/dev/disk/by-id/wwn-0x5-part1 /srv ext4 defaults 0 2\n"
+    ));
+    let expected = format!(
+        "UUID={ROOT} / ext4 defaults 0 1\nUUID={SWAP} none swap sw 0 0\n\
+         /dev/disk/by-id/wwn-0x5-part1 /srv ext4 defaults,nofail 0 2\n"
+    );
+    assert_eq!((state, text), (State::Fixable, expected));
+}
+
+#[test]
 fn fstab_holds_or_is_not_there() {
     let text = format!("UUID={ROOT} / ext4 defaults 0 1\n/dev/sr0 /media udf noauto 0 0\n");
     assert_eq!(fstab(&text), (State::Holds, text));
@@ -55,7 +68,7 @@ fn with_grub(arguments: &str, defaults: &str) -> testkit::DirFs {
 
 #[test]
 fn root_by_uuid_in_every_entry() {
-    for name in ["/dev/sda1", "/dev/vda1", "/dev/nvme0n1p1", "/dev/sdb7"] {
+    for name in ["/dev/sda1", "/dev/vda1", "/dev/nvme0n1p1", "/dev/sdb7", "/dev/disk/by-id/ata-X-part1"] {
         let fs = with_grub(&format!("root={name} ro  quiet"), "GRUB_CMDLINE_LINUX=\"quiet\"\n");
         let (planned, tree) = fix(fs, &["boot.root-by-uuid"]);
         assert_eq!(content(&tree, CFG), grub_cfg(&format!("root=UUID={ROOT} ro  quiet")));

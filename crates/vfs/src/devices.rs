@@ -211,6 +211,15 @@ impl DeviceTable {
         rest.parse().ok().map(Some)
     }
 
+    /// The disk and the partition number that udev's names by place or serial number mean (`/dev/disk/by-path/…-part2`,
+    /// `/dev/disk/by-id/ata-…`): the host decides them, so that they do not survive a change of the machine.
+    pub fn host_name(specification: &str) -> Option<(&str, Option<u32>)> {
+        let name = specification.strip_prefix("/dev/disk/")?;
+        let is_hosts = ["by-path/", "by-id/"].iter().any(|folder| name.starts_with(folder));
+        let split = name.rsplit_once("-part").and_then(|(disk, number)| Some((disk, number.parse().ok()?)));
+        is_hosts.then(|| split.map_or((name, None), |(disk, number)| (disk, Some(number))))
+    }
+
     /// True when a device specification names a kernel device whose name depends on the bus or the order of
     /// discovery (`/dev/sda1`, `/dev/vdb`), so that it does not survive a change of the bus.
     pub fn is_unstable_name(specification: &str) -> bool {
@@ -294,6 +303,16 @@ mod tests {
             ("proc", None),
         ] {
             assert_eq!(table.resolve(specification), index, "{specification}");
+        }
+    }
+
+    #[test]
+    fn names_that_the_host_decides() {
+        let disk = "by-path/pci-0000:00:03.0-ata-1";
+        assert_eq!(DeviceTable::host_name(&format!("/dev/disk/{disk}-part2")), Some((disk, Some(2))));
+        assert_eq!(DeviceTable::host_name("/dev/disk/by-id/wwn-0x5"), Some(("by-id/wwn-0x5", None)));
+        for name in ["/dev/disk/by-uuid/aa-part1", "UUID=aa", "/dev/sda1"] {
+            assert_eq!(DeviceTable::host_name(name), None, "{name}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! fstab names no device by a kernel name that depends on the bus.
+//! fstab names no device by a name that depends on the bus or on the host.
 
 use cloudspec::RuleSpec;
 use vfs::{DeviceTable, Fstab};
@@ -19,9 +19,15 @@ pub(super) fn run(
     let mut fstab = Fstab::parse(&text);
     let mut changes = Vec::new();
     let mut kept = Vec::new();
+    // Names that the host decides tell nothing of this image, but the disk of `/` is known.
+    let disk_of_root = fstab.entries().find(|entry| entry.mount_point == b"/").and_then(|entry| {
+        let device = String::from_utf8_lossy(&entry.device).into_owned();
+        Some(DeviceTable::host_name(&device)?.0.to_owned())
+    });
     for entry in fstab.entries().collect::<Vec<_>>() {
         let device = String::from_utf8_lossy(&entry.device).into_owned();
-        if !DeviceTable::is_unstable_name(&device) {
+        let by_host = DeviceTable::host_name(&device);
+        if by_host.is_none() && !DeviceTable::is_unstable_name(&device) {
             continue;
         }
         let line = entry.id.line();
@@ -30,7 +36,13 @@ pub(super) fn run(
             b"/" => stage.tree().mounts().first().and_then(|mount| mount.filesystem.info().uuid),
             _ => None,
         };
-        let volume = context.devices.resolve(&device).map(|index| &context.devices.volumes[index]);
+        let volumes = &context.devices.volumes;
+        let volume = match by_host {
+            Some((disk, partition)) if Some(disk) == disk_of_root.as_deref() => {
+                volumes.iter().find(|volume| volume.partition == partition)
+            }
+            _ => context.devices.resolve(&device).map(|index| &volumes[index]),
+        };
         let uuid = volume.and_then(|volume| volume.uuid.clone()).or(root_uuid);
         let stable = match (uuid, volume.and_then(|volume| volume.partuuid.as_ref())) {
             (Some(uuid), _) => Some(format!("UUID={uuid}")),

@@ -26,7 +26,7 @@ pub(super) fn run(
     let mut outcome = Outcome::default();
     grub::edit_entries(&spec.id, stage, &mut outcome, |arguments| {
         let Some(root) = arguments.value("root") else { return Ok(Vec::new()) };
-        if !DeviceTable::is_unstable_name(&root) {
+        if !is_unstable(&root) {
             return Ok(Vec::new());
         }
         let wanted = by_uuid(&root).ok_or_else(|| format!("root={root}: its filesystem has no UUID"))?;
@@ -36,12 +36,11 @@ pub(super) fn run(
         }
     })?;
     for variable in ["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"] {
-        let unstable =
-            |line: &CommandLine| line.value("root").filter(|root| DeviceTable::is_unstable_name(root));
-        let is_unstable = grub::defaults(stage, &mut outcome)?
+        let unstable = |line: &CommandLine| line.value("root").filter(|root| is_unstable(root));
+        let found = grub::defaults(stage, &mut outcome)?
             .and_then(|defaults| defaults.command_line(variable))
             .and_then(|line| unstable(&line));
-        if let Some(wanted) = is_unstable.and_then(|root| by_uuid(&root)) {
+        if let Some(wanted) = found.and_then(|root| by_uuid(&root)) {
             grub::edit_defaults(&spec.id, stage, &mut outcome, variable, |line| match unstable(line) {
                 Some(_) => line.set("root", Some(&wanted)).map(drop),
                 None => Ok(()),
@@ -57,6 +56,11 @@ pub(super) fn run(
         })?;
     }
     Ok(conclude(spec, outcome, "every boot entry names the root filesystem by a name that no bus changes"))
+}
+
+/// A name that depends on the bus, or that the host decides.
+fn is_unstable(device: &str) -> bool {
+    DeviceTable::is_unstable_name(device) || DeviceTable::host_name(device).is_some()
 }
 
 /// The finding that an outcome on GRUB's files amounts to.
