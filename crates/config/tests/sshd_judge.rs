@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use config::sshd::SshdConfig;
+use config::sshd::{Scope, SshdConfig, place_setting};
 use config::{Files, MemoryFiles};
 use testkit::tool;
 use vfs::GuestPath;
@@ -234,13 +234,37 @@ fn theirs(folder: &Path, case: usize) -> Result<Vec<String>, String> {
     Ok(KEYWORDS.iter().flat_map(of).collect())
 }
 
+/// The tree with one more setting in its main file; `None` where sshd refuses the tree, or where `Match all`
+/// takes the setting back.
+fn with_setting_placed(tree: &Tree) -> Option<Tree> {
+    let mut files = MemoryFiles::default();
+    for (name, text) in tree {
+        files.put(&format!("/etc/ssh/{name}"), text.as_str());
+    }
+    let main = GuestPath::new("/etc/ssh/sshd_config").unwrap();
+    let config = SshdConfig::read(&files, &main).unwrap();
+    let is_taken_back = config.setting("maxsessions").iter().any(|line| line.scope == Scope::All);
+    if !config.problems.is_empty() || is_taken_back {
+        return None;
+    }
+    let mut tree = tree.clone();
+    let (_, text) = tree.iter_mut().find(|(name, _)| name == "sshd_config")?;
+    let placed = place_setting(text.as_bytes(), &main, &config, "MaxSessions 77", false);
+    *text = String::from_utf8(placed.text).unwrap();
+    Some(tree)
+}
+
 #[test]
 fn effective_values_are_those_that_sshd_prints() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     tool::run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()]).unwrap();
-    let trees: Vec<Tree> = single_files().into_iter().chain(trees()).collect();
+    let mut trees: Vec<Tree> = single_files().into_iter().chain(trees()).collect();
     assert!(trees.len() >= 60);
+    let placed: Vec<Tree> = trees.iter().filter_map(with_setting_placed).collect();
+    assert!(placed.len() >= 40);
+    let first_placed = trees.len();
+    trees.extend(placed);
     for (case, tree) in trees.iter().enumerate() {
         let root = folder.path().join(format!("{case}.d"));
         for (name, text) in tree {
@@ -265,6 +289,9 @@ fn effective_values_are_those_that_sshd_prints() {
                 let only = |a: &[String], b: &[String]| {
                     a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>()
                 };
+                if case >= first_placed {
+                    assert!(theirs.contains(&"maxsessions 77".to_owned()), "{tree:?}: {theirs:?}");
+                }
                 if ours != theirs {
                     let (more, fewer) = (only(&ours, &theirs), only(&theirs, &ours));
                     differing.push(format!("{tree:?}: ours {more:?}, theirs {fewer:?}"));
