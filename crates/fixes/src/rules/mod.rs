@@ -52,7 +52,10 @@ pub(crate) fn run(
 ) -> Result<Finding, FixError> {
     match &spec.kind {
         RuleKind::InitramfsDrivers { modules, buses } => drivers::run(spec, modules, buses, context, stage),
-        RuleKind::InitramfsPersistence { modules, .. } => persistence::run(spec, modules, stage),
+        RuleKind::InitramfsPersistence { modules, dracut_file, dracut_names } => {
+            let (dracut_file, dracut_names) = (dracut_file.as_deref(), dracut_names.as_deref());
+            persistence::run(spec, &persistence::Demand { modules, dracut_file, dracut_names }, stage)
+        }
         RuleKind::RootByUuid => root_by_uuid::run(spec, context, stage),
         RuleKind::FstabByUuid => fstab_by_uuid::run(spec, context, stage),
         RuleKind::Console { devices } => console::run(spec, devices, stage),

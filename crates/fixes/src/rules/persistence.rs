@@ -10,7 +10,17 @@ const INITRAMFS_TOOLS_MODULES: &str = "/etc/initramfs-tools/modules";
 /// Sourced in the order of names, after `/etc/dracut.conf` (dracut.conf(5)).
 const DRACUT_DROP_IN: &str = "/etc/dracut.conf.d/90-coldfit.conf";
 
-pub(super) fn run(spec: &RuleSpec, modules: &[String], stage: &mut Stage<'_>) -> Result<Finding, FixError> {
+/// What is to be kept, and how the source of the rule spells it for dracut.
+pub(super) struct Demand<'a> {
+    pub modules: &'a [String],
+    /// Where the source wants dracut's setting; our own drop-in when it does not say.
+    pub dracut_file: Option<&'a str>,
+    /// Names as the source spells them for dracut; dracut takes `-` and `_` alike.
+    pub dracut_names: Option<&'a [String]>,
+}
+
+pub(super) fn run(spec: &RuleSpec, demand: &Demand<'_>, stage: &mut Stage<'_>) -> Result<Finding, FixError> {
+    let modules = demand.modules;
     let exists = |directory: &str| stage.tree().exists(&path(directory));
     // A generator counts when its program is there, not when its configuration was left behind.
     let has_initramfs_tools = exists("/usr/sbin/mkinitramfs")? || exists("/usr/share/initramfs-tools")?;
@@ -25,9 +35,10 @@ pub(super) fn run(spec: &RuleSpec, modules: &[String], stage: &mut Stage<'_>) ->
         }
     }
     if has_dracut {
-        match dracut(spec, modules, stage)? {
+        let file = demand.dracut_file.unwrap_or(DRACUT_DROP_IN);
+        match dracut(spec, file, demand.dracut_names.unwrap_or(modules), stage)? {
             Some(change) => changes.push(change),
-            None => holds.push(format!("{DRACUT_DROP_IN} names every module")),
+            None => holds.push(format!("{file} names every module")),
         }
     }
     if !changes.is_empty() {
@@ -102,8 +113,13 @@ fn initramfs_tools(
     Ok(Some(change))
 }
 
-fn dracut(spec: &RuleSpec, modules: &[String], stage: &mut Stage<'_>) -> Result<Option<String>, FixError> {
-    let file = path(DRACUT_DROP_IN);
+fn dracut(
+    spec: &RuleSpec,
+    name: &str,
+    modules: &[String],
+    stage: &mut Stage<'_>,
+) -> Result<Option<String>, FixError> {
+    let file = path(name);
     let mut text = stage.read(&file)?.unwrap_or_default();
     let add = missing(modules, &added_drivers(&String::from_utf8_lossy(&text)));
     if add.is_empty() {
@@ -114,7 +130,7 @@ fn dracut(spec: &RuleSpec, modules: &[String], stage: &mut Stage<'_>) -> Result<
     }
     // The blanks inside the quotes separate these names from those of other files.
     text.extend_from_slice(format!("add_drivers+=\" {} \"\n", add.join(" ")).as_bytes());
-    let change = format!("{DRACUT_DROP_IN}: add_drivers names {}", add.join(" "));
+    let change = format!("{name}: add_drivers names {}", add.join(" "));
     stage.write(&spec.id, &file, text, vec![change.clone()])?;
     Ok(Some(change))
 }
