@@ -76,7 +76,6 @@ impl Finding {
     }
 
     /// The finding that follows from planned changes and from what stands in their way.
-    #[allow(dead_code, reason = "the rules that are being built use it")]
     pub(crate) fn of_changes(
         spec: &RuleSpec,
         changes: Vec<String>,
