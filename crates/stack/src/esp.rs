@@ -95,12 +95,24 @@ fn program(bytes: &[u8]) -> Option<EfiProgram> {
     }
     if has(b"Welcome to GRUB!") {
         // With an argument it is a command; the module that makes the command has its bare name.
-        return Some(match has(b"search.fs_uuid ") {
+        return Some(match has(b"search.fs_uuid ") || names_a_partition(bytes) {
             true => EfiProgram::GrubWithConfig,
             false => EfiProgram::Grub,
         });
     }
     None
+}
+
+/// GRUB's prefix with a partition of the disk that it was started from (`(,gpt2)/boot/grub`): `grub-install` writes it
+/// where root lies on the same disk as the EFI system partition. Signed builds have a bare path (`/EFI/debian`).
+fn names_a_partition(bytes: &[u8]) -> bool {
+    [&b"(,gpt"[..], b"(,msdos"].iter().any(|start| {
+        bytes.windows(start.len()).enumerate().filter(|(_, window)| window == start).any(|(at, _)| {
+            let rest = &bytes[at + start.len()..];
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            (1..=3).contains(&digits) && rest[digits..].starts_with(b")/")
+        })
+    })
 }
 
 #[cfg(test)]
@@ -131,6 +143,8 @@ mod tests {
             (&b"UEFI SHIM\n$Version: 15.8 $"[..], Some(EfiProgram::Shim)),
             (b"search.fs_uuid\0Welcome to GRUB!", Some(EfiProgram::Grub)),
             (b"Welcome to GRUB!\0search.fs_uuid 12-34 root ", Some(EfiProgram::GrubWithConfig)),
+            (b"Welcome to GRUB!\0(,gpt2)/boot/grub\0", Some(EfiProgram::GrubWithConfig)),
+            (b"Welcome to GRUB!\0(,gpt)/boot (,msdos1) /EFI/debian", Some(EfiProgram::Grub)),
             (b"#### LoaderInfo: systemd-boot 255 ####", Some(EfiProgram::SystemdBoot)),
             (b"#### LoaderInfo: systemd-stub 255 ####", Some(EfiProgram::KernelImage)),
             (b"memtest", None),
