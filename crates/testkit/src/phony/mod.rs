@@ -114,3 +114,18 @@ impl Release {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_release_makes_a_guest_and_makes_the_same_one_again() {
+        for release in RELEASES {
+            let make = || guest(release.name).expect(release.name).files.listing();
+            let first = make();
+            assert!(first.keys().any(|path| path.to_string() == release.initramfs()), "{}", release.name);
+            assert!(first == make(), "{}: differs from one time to the next", release.name);
+        }
+    }
+}

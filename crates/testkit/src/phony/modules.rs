@@ -303,7 +303,7 @@ impl<'r> PhonyKernel<'r> {
         const GZIP: &[&str] = &["gzip", "-n", "-6"];
         const ZSTD: &[&str] = &["zstd", "-q", "-3"];
         const XZ: &[&str] = &["xz", "--check=crc32", "-0"];
-        const LZ4: &[&str] = &["lz4", "-q", "-l", "-9"];
+        const LZ4: &[&str] = &["lz4", "-q", "-m", "-l", "-9"];
         Some(match self.release.line {
             Line::El(..10) | Line::Debian(..12) | Line::Ubuntu(..20) => GZIP,
             Line::Ubuntu(20) => LZ4,
