@@ -25,16 +25,23 @@ pub struct Argument {
 pub(crate) enum Quoting {
     /// Plain text for the kernel.
     Kernel,
+    /// The same, right behind the path of the kernel.
+    KernelBehindWord,
     /// Words of a GRUB script.
     Grub,
     /// Words of a GRUB script inside a shell's `"…"`.
     GrubInDoubleQuotes,
     /// Words of a GRUB script inside a shell's `'…'`.
     GrubInSingleQuotes,
+    /// `options` of a Boot Loader Specification entry: systemd-boot hands them to the kernel as they are, GRUB
+    /// reads them as words of a script. Only what means the same to both is written.
+    LoaderEntry,
+    /// Words that need no quotes, inside of quotes.
+    Unquoted,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Token {
+pub(crate) struct Token {
     /// Bytes between the token before and this one.
     gap: Vec<u8>,
     /// Bytes as the file holds them.
@@ -42,6 +49,27 @@ struct Token {
     key: Vec<u8>,
     value: Option<Vec<u8>>,
     has_variable: bool,
+    /// Which of several joined lines it belongs to; 0 where there is one.
+    part: usize,
+}
+
+impl Token {
+    /// True for `$name` and `${name}`.
+    pub(crate) fn is_reference(&self, name: &str) -> bool {
+        let inner = self.raw.strip_prefix(b"$").unwrap_or_default();
+        let braced = inner.strip_prefix(b"{").and_then(|inner| inner.strip_suffix(b"}"));
+        braced.unwrap_or(inner) == name.as_bytes()
+    }
+
+    /// Which of several joined lines it belongs to.
+    pub(crate) fn part(&self) -> usize {
+        self.part
+    }
+
+    /// It belongs to a line of its own again.
+    pub(crate) fn leave_parts(&mut self) {
+        self.part = 0;
+    }
 }
 
 /// Kernel arguments in the grammar of the file that holds them.
@@ -51,6 +79,8 @@ pub struct CommandLine {
     /// Bytes behind the last token.
     tail: Vec<u8>,
     quoting: Quoting,
+    /// Of joined lines the one that takes what is added.
+    home: Option<usize>,
 }
 
 /// True when two keys name the same parameter: `-` equals `_`.
@@ -68,6 +98,24 @@ pub fn is_multi_valued(key: &str) -> bool {
 impl CommandLine {
     /// Takes plain text apart, as in `/proc/cmdline` or `/etc/kernel/cmdline`.
     pub fn parse(text: &[u8]) -> Self {
+        Self::parse_as(text, Quoting::Kernel)
+    }
+
+    /// Takes the `options` of a Boot Loader Specification entry apart, or the `kernelopts` that they refer to.
+    pub fn parse_loader_options(text: &[u8]) -> Self {
+        let mut line = Self::parse_as(text, Quoting::LoaderEntry);
+        for token in &mut line.tokens {
+            token.has_variable = has_variable(&token.raw);
+        }
+        line
+    }
+
+    /// As [`CommandLine::parse`], for text that begins right behind another word.
+    pub(crate) fn parse_behind(text: &[u8]) -> Self {
+        Self::parse_as(text, Quoting::KernelBehindWord)
+    }
+
+    pub(crate) fn parse_as(text: &[u8], quoting: Quoting) -> Self {
         let mut tokens = Vec::new();
         let mut at = 0;
         loop {
@@ -86,11 +134,11 @@ impl CommandLine {
             }
             let gap = text[gap_start..start].to_vec();
             if start == at {
-                return Self { tokens, tail: gap, quoting: Quoting::Kernel };
+                return Self { tokens, tail: gap, quoting, home: None };
             }
             let raw = text[start..at].to_vec();
             let (key, value) = split_kernel_argument(&raw);
-            tokens.push(Token { gap, key, value, has_variable: false, raw });
+            tokens.push(Token { gap, key, value, has_variable: false, raw, part: 0 });
         }
     }
 
@@ -113,10 +161,54 @@ impl CommandLine {
                 key,
                 value,
                 has_variable: word.has_variable,
+                part: 0,
             });
             at = word.range.end;
         }
-        Self { tokens, tail: raw(at..to), quoting }
+        Self { tokens, tail: raw(at..to), quoting, home: None }
+    }
+
+    pub(crate) fn empty(quoting: Quoting) -> Self {
+        Self { tokens: Vec::new(), tail: Vec::new(), quoting, home: None }
+    }
+
+    pub(crate) fn quoting(&self) -> Quoting {
+        self.quoting
+    }
+
+    /// Blanks before the first token, and bytes behind the last.
+    pub(crate) fn edges(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.tokens.first().map(|token| token.gap.clone()).unwrap_or_default(), self.tail.clone())
+    }
+
+    pub(crate) fn set_edges(&mut self, (head, tail): (Vec<u8>, Vec<u8>)) {
+        if let Some(first) = self.tokens.first_mut() {
+            first.gap = head;
+        }
+        self.tail = tail;
+    }
+
+    /// The tokens, as those of one of several joined lines.
+    pub(crate) fn into_tokens(self, part: usize) -> Vec<Token> {
+        let of_part = |token| Token { part, ..token };
+        self.tokens.into_iter().map(of_part).collect()
+    }
+
+    pub(crate) fn into_own_tokens(self) -> Vec<Token> {
+        self.tokens
+    }
+
+    /// Adds a token at the very end; what is before it does not run into it.
+    pub(crate) fn push(&mut self, mut token: Token) {
+        if token.gap.is_empty() && !self.tokens.is_empty() {
+            token.gap.push(b' ');
+        }
+        self.tokens.push(token);
+    }
+
+    /// Names the part that takes what is added.
+    pub(crate) fn set_home(&mut self, part: usize) {
+        self.home = Some(part);
     }
 
     /// The text with all edits.
@@ -181,8 +273,7 @@ impl CommandLine {
         }
         if token.value.as_deref() != wanted || token.has_variable {
             let token = self.new_token(key, value)?;
-            let gap = std::mem::take(&mut self.tokens[*last].gap);
-            self.tokens[*last] = Token { gap, ..token };
+            self.replace(*last, token);
         }
         self.remove_all(others);
         Ok(true)
@@ -196,8 +287,7 @@ impl CommandLine {
             .collect();
         for index in &found {
             let token = self.new_token(key, Some(new))?;
-            let gap = std::mem::take(&mut self.tokens[*index].gap);
-            self.tokens[*index] = Token { gap, ..token };
+            self.replace(*index, token);
         }
         Ok(found.len())
     }
@@ -222,7 +312,7 @@ impl CommandLine {
     /// Adds an argument behind the last one for the kernel, whatever is there.
     pub fn append(&mut self, key: &str, value: Option<&str>) -> Result<(), BootError> {
         let token = self.new_token(key, value)?;
-        self.insert(self.kernel_end(), token);
+        self.insert(self.end_of_home(), token);
         Ok(())
     }
 
@@ -263,7 +353,7 @@ impl CommandLine {
             (Some(named), Some(other)) => (*named).max(other + 1),
             (Some(named), None) => *named,
             (None, Some(other)) => other + 1,
-            (None, None) => self.kernel_end(),
+            (None, None) => self.end_of_home(),
         };
         let tokens: Vec<Token> = wanted
             .iter()
@@ -281,6 +371,26 @@ impl CommandLine {
     /// Index of `--`, or the number of tokens.
     fn kernel_end(&self) -> usize {
         self.tokens.iter().position(|token| token.raw == b"--").unwrap_or(self.tokens.len())
+    }
+
+    /// Where something is added. Joined lines take it at the end of the one that is the home of additions, when
+    /// nothing but variables follows that.
+    fn end_of_home(&self) -> usize {
+        let end = self.kernel_end();
+        let Some(home) = self.home else { return end };
+        let last = self.tokens[..end].iter().rposition(|token| token.part == home);
+        match last {
+            Some(last) if self.tokens[last + 1..end].iter().all(|token| token.has_variable) => last + 1,
+            _ => end,
+        }
+    }
+
+    /// Puts another token in the place of one.
+    fn replace(&mut self, index: usize, token: Token) {
+        if let Some(old) = self.tokens.get_mut(index) {
+            let gap = std::mem::take(&mut old.gap);
+            *old = Token { gap, part: old.part, ..token };
+        }
     }
 
     fn positions(&self, key: &str) -> impl Iterator<Item = usize> + '_ {
@@ -318,17 +428,19 @@ impl CommandLine {
 
     fn insert(&mut self, index: usize, token: Token) {
         let mut token = token;
+        let neighbour = index.checked_sub(1).and_then(|before| self.tokens.get(before));
+        token.part = neighbour.or(self.tokens.first()).map_or(0, |token| token.part);
         if index == 0 {
             token.gap = match self.tokens.first_mut() {
                 Some(next) => std::mem::replace(&mut next.gap, b" ".to_vec()),
-                None if self.quoting == Quoting::Grub => b" ".to_vec(),
+                None if matches!(self.quoting, Quoting::Grub | Quoting::KernelBehindWord) => b" ".to_vec(),
                 None => Vec::new(),
             };
         } else {
             token.gap = b" ".to_vec();
         }
         // The kernel ends an open quote with the text; what comes behind must not fall into it.
-        if self.quoting == Quoting::Kernel
+        if matches!(self.quoting, Quoting::Kernel | Quoting::KernelBehindWord | Quoting::LoaderEntry)
             && let Some(before) = index.checked_sub(1).and_then(|before| self.tokens.get_mut(before))
             && before.raw.iter().filter(|byte| **byte == b'"').count() % 2 == 1
         {
@@ -355,10 +467,28 @@ impl CommandLine {
             return Err(refuse("the value holds a quote or a control character"));
         }
         let raw = match self.quoting {
-            Quoting::Kernel => match value {
+            Quoting::Kernel | Quoting::KernelBehindWord => match value {
                 Some(value) if value.contains(' ') => format!("{key}=\"{value}\""),
                 _ => argument(),
             },
+            Quoting::Unquoted => {
+                let is_plain = |text: &str| text.bytes().all(grub_lexer::is_plain);
+                match is_plain(key) && value.is_none_or(is_plain) {
+                    true => argument(),
+                    false => return Err(refuse("it needs quotes, and the file has it inside quotes")),
+                }
+            }
+            Quoting::LoaderEntry => {
+                let is_plain =
+                    |text: &str| text.bytes().all(|byte| grub_lexer::is_plain(byte) || byte == b' ');
+                if !is_plain(key) || !value.is_none_or(is_plain) {
+                    return Err(refuse("boot loaders read its special characters in different ways"));
+                }
+                match value {
+                    Some(value) if value.contains(' ') => format!("{key}=\"{value}\""),
+                    _ => argument(),
+                }
+            }
             Quoting::Grub => encode_grub(key, value),
             Quoting::GrubInDoubleQuotes => {
                 let mut text = String::new();
@@ -384,6 +514,7 @@ impl CommandLine {
             key: key.as_bytes().to_vec(),
             value: value.map(|value| value.as_bytes().to_vec()),
             has_variable: false,
+            part: 0,
         })
     }
 }
@@ -440,6 +571,12 @@ fn split_kernel_argument(raw: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
     }
 }
 
+/// True where GRUB would put something else for a part of this text.
+fn has_variable(text: &[u8]) -> bool {
+    let starts_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'{';
+    text.windows(2).any(|pair| pair[0] == b'$' && starts_name(&pair[1]))
+}
+
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
@@ -448,109 +585,5 @@ fn lossy(bytes: &[u8]) -> String {
     match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(text) => text.to_owned(),
         Cow::Owned(text) => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn edited(text: &str, edit: impl FnOnce(&mut CommandLine)) -> String {
-        let mut line = CommandLine::parse(text.as_bytes());
-        edit(&mut line);
-        String::from_utf8(line.to_bytes()).unwrap()
-    }
-
-    /// GRUB refuses it, too; anything put behind would become part of the last word.
-    #[test]
-    fn a_script_that_ends_in_an_escape_is_refused() {
-        for script in ["linux /k\\", "linux /k ro x\\"] {
-            let error = crate::GrubConfig::parse(script.as_bytes()).unwrap_err();
-            assert!(error.to_string().contains("escape"), "{error}");
-        }
-        assert!(crate::GrubConfig::parse(b"linux /k ro x\\\\\n").is_ok());
-    }
-
-    #[test]
-    fn nothing_is_added_inside_an_open_quote() {
-        let mut line = CommandLine::parse(b"ro dyndbg=\"file a");
-        line.set("root", Some("UUID=1")).unwrap();
-        assert_eq!(line.to_bytes(), b"ro dyndbg=\"file a\" root=UUID=1");
-        let again = CommandLine::parse(&line.to_bytes());
-        assert_eq!(again.value("root").as_deref(), Some("UUID=1"));
-        assert_eq!(again.value("dyndbg").as_deref(), Some("file a"));
-    }
-
-    #[test]
-    fn splits_as_the_kernel_does() {
-        let text =
-            " quiet  dyndbg=\"file a.c +p\" \"foo=a b\" bar=\"x\ty\" a\"b c\"=d root=UUID=1-2\t-- root=no\n";
-        let line = CommandLine::parse(text.as_bytes());
-        assert_eq!(line.to_bytes(), text.as_bytes());
-        let found: Vec<_> = line.arguments().map(|argument| (argument.key, argument.value)).collect();
-        let some = |text: &str| Some(text.to_owned());
-        let expected = [
-            ("quiet", None),
-            ("dyndbg", some("file a.c +p")),
-            ("foo", some("a b")),
-            ("bar", some("x\ty")),
-            ("a\"b c\"", some("d")),
-            ("root", some("UUID=1-2")),
-        ]
-        .map(|(key, value)| (key.to_owned(), value));
-        assert_eq!(found, expected);
-        assert_eq!(line.value("root").as_deref(), Some("UUID=1-2"));
-    }
-
-    #[test]
-    fn set_replaces_in_place_and_drops_duplicates() {
-        let set = |text: &str, key: &str, value: Option<&str>| {
-            edited(text, |line| {
-                line.set(key, value).unwrap();
-            })
-        };
-        assert_eq!(set("root=/dev/sda1 ro  quiet", "root", Some("UUID=1")), "root=UUID=1 ro  quiet");
-        assert_eq!(set("a root=x  b root=y c\n", "root", Some("z")), "a  b root=z c\n");
-        assert_eq!(set("", "quiet", None), "quiet");
-        assert_eq!(set("a -- single", "b", None), "a b -- single");
-        assert_eq!(set("a-b=1", "a_b", Some("1")), "a-b=1");
-        assert_eq!(set("a", "dyndbg", Some("x y")), "a dyndbg=\"x y\"");
-        assert_eq!(set("rd.lvm.lv=a", "rd.lvm.lv", Some("b")), "rd.lvm.lv=a rd.lvm.lv=b");
-        assert!(!CommandLine::parse(b"a root=x").set("root", Some("x")).unwrap());
-        assert!(CommandLine::parse(b"a").set("x\"", None).is_err());
-    }
-
-    #[test]
-    fn remove_keeps_the_other_blanks() {
-        assert_eq!(edited("  a b   c ", |line| assert_eq!(line.remove("a"), 1)), "  b   c ");
-        assert_eq!(edited("  a b   c ", |line| assert_eq!(line.remove("c"), 1)), "  a b ");
-        assert_eq!(edited(" a ", |line| assert_eq!(line.remove("a"), 1)), "  ");
-        assert_eq!(edited("x=1 x=2", |line| assert_eq!(line.remove_value("x", "1"), 1)), "x=2");
-        assert_eq!(
-            edited("resume=/dev/sda5 x", |line| {
-                assert_eq!(line.replace_value("resume", "/dev/sda5", "UUID=9").unwrap(), 1);
-            }),
-            "resume=UUID=9 x"
-        );
-    }
-
-    #[test]
-    fn consoles_end_in_the_order_asked_for() {
-        let want = ["tty0", "ttyS0,115200n8"];
-        let cases = [
-            ("ro  quiet", "ro  quiet console=tty0 console=ttyS0,115200n8"),
-            ("", "console=tty0 console=ttyS0,115200n8"),
-            ("console=ttyS0,9600 ro", "console=tty0 console=ttyS0,9600 ro"),
-            ("console=ttyS0 ro console=tty0", "console=tty0 console=ttyS0,115200n8 ro"),
-            ("console=tty0 a console=ttyS0,115200n8 b", "console=tty0 a console=ttyS0,115200n8 b"),
-            ("console=tty0 console=hvc0 x", "console=hvc0 console=tty0 console=ttyS0,115200n8 x"),
-            ("console=ttyS1 x", "console=ttyS1 console=tty0 console=ttyS0,115200n8 x"),
-            ("a -- b", "a console=tty0 console=ttyS0,115200n8 -- b"),
-        ];
-        for (before, after) in cases {
-            let once = edited(before, |line| assert_eq!(line.set_consoles(&want).unwrap(), before != after));
-            assert_eq!(once, after);
-            assert_eq!(edited(&once, |line| assert!(!line.set_consoles(&want).unwrap())), once);
-        }
     }
 }

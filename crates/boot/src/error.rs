@@ -36,6 +36,16 @@ pub enum BootError {
         /// Name of the feature.
         feature: String,
     },
+    /// A file of fixed length has no room for what is to be in it.
+    #[error("{file}: {needed} bytes are needed, and the block has {room}")]
+    NoRoom {
+        /// Kind of file.
+        file: &'static str,
+        /// Bytes of the content.
+        needed: usize,
+        /// Length of the file.
+        room: usize,
+    },
     /// A kernel argument that the grammar of its file cannot carry.
     #[error("kernel argument {argument:?} cannot be written here: {detail}")]
     Argument {
@@ -52,6 +62,7 @@ impl Diagnose for BootError {
             BootError::Syntax { .. } => "boot.config.syntax",
             BootError::TooLarge { .. } => "boot.config.too-large",
             BootError::Unsupported { .. } => "boot.config.unsupported",
+            BootError::NoRoom { .. } => "boot.config.no-room",
             BootError::Argument { .. } => "boot.argument.not-representable",
         }
     }
@@ -60,6 +71,7 @@ impl Diagnose for BootError {
         match self {
             BootError::Syntax { .. } => Class::Damaged,
             BootError::TooLarge { .. } | BootError::Unsupported { .. } => Class::Unsupported,
+            BootError::NoRoom { .. } => Class::NoSpace,
             BootError::Argument { .. } => Class::Usage,
         }
     }

@@ -34,7 +34,7 @@ pub struct KernelLine {
     pub kernel: String,
     /// Its arguments; edits are made here.
     pub arguments: CommandLine,
-    place: Range<usize>,
+    pub(crate) place: Range<usize>,
 }
 
 /// An `initrd` command.
@@ -77,6 +77,39 @@ pub struct MenuEntry {
     pub is_recovery: bool,
 }
 
+impl MenuEntry {
+    /// An entry of which nothing but its title is known yet.
+    pub(crate) fn new(id: EntryId, title: String, line: usize) -> Self {
+        Self {
+            id,
+            title,
+            menu_id: None,
+            line,
+            parent: None,
+            is_submenu: false,
+            kernels: Vec::new(),
+            initrds: Vec::new(),
+            search_uuids: Vec::new(),
+            search_labels: Vec::new(),
+            set_root: None,
+            chainloader: None,
+            is_recovery: false,
+        }
+    }
+}
+
+/// Arguments that the script keeps in a variable for entries of the Boot Loader Specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelOptions {
+    /// Line in the file, counted from 1.
+    pub line: usize,
+    /// Name of the variable.
+    pub name: String,
+    /// Its arguments; edits are made here.
+    pub arguments: CommandLine,
+    place: Range<usize>,
+}
+
 /// A configuration that only leads to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stub {
@@ -105,6 +138,8 @@ pub struct GrubConfig {
     defaults: Vec<DefaultSetting>,
     stub: Option<Stub>,
     blscfg_line: Option<usize>,
+    options: Vec<KernelOptions>,
+    variables: Vec<(String, String, bool)>,
 }
 
 impl GrubConfig {
@@ -116,11 +151,15 @@ impl GrubConfig {
     /// The script with all edits.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.script.len() + 256);
+        let kernels = self.kernels.iter().map(|kernel| (&kernel.place, &kernel.arguments));
+        let options = self.options.iter().map(|options| (&options.place, &options.arguments));
+        let mut places: Vec<_> = kernels.chain(options).collect();
+        places.sort_by_key(|(place, _)| place.start);
         let mut at = 0;
-        for kernel in &self.kernels {
-            bytes.extend_from_slice(&self.script[at..kernel.place.start]);
-            bytes.extend_from_slice(&kernel.arguments.to_bytes());
-            at = kernel.place.end;
+        for (place, arguments) in places {
+            bytes.extend_from_slice(&self.script[at..place.start]);
+            bytes.extend_from_slice(&arguments.to_bytes());
+            at = place.end;
         }
         bytes.extend_from_slice(&self.script[at..]);
         bytes
@@ -146,46 +185,69 @@ impl GrubConfig {
         self.entries.get(kernel.entry?.0)
     }
 
-    /// Where this configuration leads, when it has no entries itself.
-    pub fn stub(&self) -> Option<&Stub> {
-        self.stub.as_ref().filter(|_| self.entries.is_empty())
+    /// Arguments in variables that entries of the Boot Loader Specification refer to.
+    pub fn options(&self) -> &[KernelOptions] {
+        &self.options
     }
 
-    /// Refuses by name what an edit of this file alone would not reach: entries of the Boot Loader Specification.
-    pub fn check_supported(&self) -> Result<(), BootError> {
-        match self.blscfg_line {
-            None => Ok(()),
-            Some(line) => Err(BootError::Unsupported {
-                file: "grub.cfg",
-                feature: format!("blscfg (Boot Loader Specification entries), line {line},"),
-            }),
-        }
+    /// Arguments in variables that entries of the Boot Loader Specification refer to, for edits.
+    pub fn options_mut(&mut self) -> impl Iterator<Item = &mut KernelOptions> {
+        self.options.iter_mut()
+    }
+
+    /// What a variable that is set outside of entries and functions is worth at the end of the script; `Err` with
+    /// the text when that is computed.
+    pub fn variable(&self, name: &str) -> Option<Result<&str, &str>> {
+        self.variables.iter().rev().find(|(key, ..)| key == name).map(|(_, value, is_computed)| {
+            match is_computed {
+                true => Err(value.as_str()),
+                false => Ok(value.as_str()),
+            }
+        })
+    }
+
+    /// Where this configuration leads, when it has no entries itself.
+    pub fn stub(&self) -> Option<&Stub> {
+        self.stub.as_ref().filter(|_| self.entries.is_empty() && self.blscfg_line.is_none())
+    }
+
+    /// Line of `blscfg`, which makes menu entries of the Boot Loader Specification's.
+    pub fn blscfg_line(&self) -> Option<usize> {
+        self.blscfg_line
+    }
+
+    /// Where the entries of the Boot Loader Specification stand among those of the script.
+    pub fn entries_before_blscfg(&self) -> usize {
+        let Some(blscfg) = self.blscfg_line else { return self.entries.len() };
+        self.entries.iter().filter(|entry| entry.parent.is_none() && entry.line < blscfg).count()
     }
 
     /// The entry that starts when nobody touches the menu. `None` when there is none at all.
-    ///
-    /// `next_entry` of the environment comes first, then the last `set default=`, else the first entry.
     pub fn default_entry(&self, environment: &GrubEnv) -> Result<Option<&MenuEntry>, BootError> {
+        Ok(self.find_entry(&self.default_specification(environment)?))
+    }
+
+    /// What names the entry that starts when nobody touches the menu; empty for the first one.
+    ///
+    /// `next_entry` of the environment comes first, then the last `set default=`.
+    pub fn default_specification(&self, environment: &GrubEnv) -> Result<String, BootError> {
         let once = environment.get("next_entry").filter(|value| !value.is_empty());
         let setting = self.defaults.iter().rev().find(|setting| {
             // Only used when next_entry is set.
             !matches!(setting.value.as_str(), "${next_entry}" | "$next_entry")
         });
-        let specification = match (once, setting) {
-            (Some(once), _) => once,
-            (None, None) => String::new(),
+        match (once, setting) {
+            (Some(once), _) => Ok(once),
+            (None, None) => Ok(String::new()),
             (None, Some(setting)) => match setting.value.as_str() {
-                "${saved_entry}" | "$saved_entry" => environment.get("saved_entry").unwrap_or_default(),
-                value if setting.has_variable => {
-                    return Err(BootError::Unsupported {
-                        file: "grub.cfg",
-                        feature: format!("the computed default entry {value:?}, line {},", setting.line),
-                    });
-                }
-                value => value.to_owned(),
+                "${saved_entry}" | "$saved_entry" => Ok(environment.get("saved_entry").unwrap_or_default()),
+                value if setting.has_variable => Err(BootError::Unsupported {
+                    file: "grub.cfg",
+                    feature: format!("the computed default entry {value:?}, line {},", setting.line),
+                }),
+                value => Ok(value.to_owned()),
             },
-        };
-        Ok(self.find_entry(&specification))
+        }
     }
 
     /// Follows an entry specification: indexes, titles or ids, submenus joined by `>`. What is not found
@@ -259,6 +321,8 @@ impl<'a> Builder<'a> {
             defaults: Vec::new(),
             stub: None,
             blscfg_line: None,
+            options: Vec::new(),
+            variables: Vec::new(),
         };
         Self { script, newlines, blocks: Vec::new(), prefix: None, search_uuid: None, config }
     }
@@ -348,19 +412,10 @@ impl<'a> Builder<'a> {
             }
         }
         self.config.entries.push(MenuEntry {
-            id,
-            title: title.unwrap_or_default(),
             menu_id,
-            line: self.line(first.range.start),
             parent: self.current_entry(),
             is_submenu: first.text == b"submenu",
-            kernels: Vec::new(),
-            initrds: Vec::new(),
-            search_uuids: Vec::new(),
-            search_labels: Vec::new(),
-            set_root: None,
-            chainloader: None,
-            is_recovery: false,
+            ..MenuEntry::new(id, title.unwrap_or_default(), self.line(first.range.start))
         });
         Ok(Block::Entry(id))
     }
@@ -395,8 +450,12 @@ impl<'a> Builder<'a> {
                     self.assignment(assignment, line);
                 }
             }
-            b"configfile" | b"normal" => {
-                if let (Some(target), None) = (rest.first(), self.current_entry()) {
+            b"configfile" | b"normal" | b"source" | b"." => {
+                // SUSE's stubs read the configuration as a part of themselves; other files may be read so, too.
+                let is_config = |word: &&Word| {
+                    !matches!(&name[..], b"source" | b".") || word.text.ends_with(b"/grub.cfg")
+                };
+                if let (Some(target), None) = (rest.first().filter(is_config), self.current_entry()) {
                     self.config.stub = Some(Stub {
                         search_uuid: self.search_uuid.clone(),
                         prefix: self.prefix.clone(),
@@ -472,6 +531,11 @@ impl<'a> Builder<'a> {
         let text = word.lossy();
         let Some((key, value)) = text.split_once('=') else { return };
         let value = value.to_owned();
+        if self.current_entry().is_none() {
+            let is_computed = word.has_variable;
+            self.config.variables.push((key.to_owned(), value.clone(), is_computed));
+            self.options(key, word, line);
+        }
         match (key, self.current_entry()) {
             ("default", None) => {
                 self.config.defaults.push(DefaultSetting { line, value, has_variable: word.has_variable });
@@ -486,24 +550,45 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// `set kernelopts="root=… ro"`: RHEL 8 and its kin keep the arguments of all entries there.
+    fn options(&mut self, key: &str, word: &Word, line: usize) {
+        let raw = &self.script[word.range.clone()];
+        let inside = raw
+            .strip_prefix(key.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"=\""))
+            .and_then(|rest| rest.strip_suffix(b"\""));
+        let Some(inside) = inside.filter(|_| matches!(key, "kernelopts" | "default_kernelopts")) else {
+            return;
+        };
+        // Quotes inside of the quotes would have to be read twice.
+        if inside.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'\'' | b'$')) {
+            return;
+        }
+        let start = word.range.start + key.len() + 2;
+        let arguments = CommandLine::parse_as(inside, Quoting::Unquoted);
+        let place = start..start + inside.len();
+        self.config.options.push(KernelOptions { line, name: key.to_owned(), arguments, place });
+    }
+
     fn mark_recovery(&mut self) {
         for entry in &mut self.config.entries {
-            let title = entry.title.to_lowercase();
-            let by_title = !entry.is_submenu && (title.contains("recovery mode") || title.contains("rescue"));
-            let by_argument = entry.kernels.iter().any(|index| {
-                self.config.kernels[*index].arguments.arguments().any(|argument| {
-                    match (argument.key.as_str(), argument.value.as_deref()) {
-                        ("single" | "recovery" | "emergency" | "rescue" | "S" | "s" | "1", None) => true,
-                        ("systemd.unit", Some(unit)) => {
-                            unit.starts_with("rescue.") || unit.starts_with("emergency.")
-                        }
-                        _ => false,
-                    }
-                })
-            });
-            entry.is_recovery = by_title || by_argument;
+            entry.is_recovery = is_recovery(entry, &self.config.kernels);
         }
     }
+}
+
+/// True for an entry that is for repairs, by its arguments or its title.
+pub(crate) fn is_recovery(entry: &MenuEntry, kernels: &[KernelLine]) -> bool {
+    let title = entry.title.to_lowercase();
+    let by_title = !entry.is_submenu && (title.contains("recovery mode") || title.contains("rescue"));
+    let is_for_repairs = |argument: crate::Argument| match (argument.key.as_str(), argument.value.as_deref())
+    {
+        ("single" | "recovery" | "emergency" | "rescue" | "S" | "s" | "1", None) => true,
+        ("systemd.unit", Some(unit)) => unit.starts_with("rescue.") || unit.starts_with("emergency."),
+        _ => false,
+    };
+    let own = entry.kernels.iter().filter_map(|index| kernels.get(*index));
+    by_title || own.flat_map(|kernel| kernel.arguments.arguments()).any(is_for_repairs)
 }
 
 /// A command without the shell keywords in front of it.

@@ -1,5 +1,7 @@
 //! `grubenv`: the variables that GRUB keeps between boots.
 
+use std::ops::Range;
+
 use crate::BootError;
 
 /// First line of the block, as GRUB's `grub-core/lib/envblk.c` defines it.
@@ -7,10 +9,21 @@ const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
 /// Bytes that are read at most; GRUB's tools write 1024.
 const MAX_BYTES: usize = 64 << 10;
 
-/// The variables of an environment block.
+/// The variables of an environment block, and the block itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GrubEnv {
-    variables: Vec<(String, String)>,
+    block: Vec<u8>,
+    variables: Vec<Variable>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Variable {
+    key: String,
+    value: String,
+    /// Line, counted from 1.
+    line: usize,
+    /// Where the value stands in the block, escapes included.
+    place: Range<usize>,
 }
 
 impl GrubEnv {
@@ -24,55 +37,132 @@ impl GrubEnv {
                 limit: MAX_BYTES,
             });
         }
-        let Some(mut rest) = block.strip_prefix(SIGNATURE) else {
+        if !block.starts_with(SIGNATURE) {
             return Err(BootError::Syntax {
                 file: "grubenv",
                 line: 1,
                 detail: "expected the line \"# GRUB Environment Block\"".into(),
             });
-        };
-        let mut variables = Vec::new();
-        while let Some(first) = rest.first() {
-            let (line, after) = logical_line(rest);
-            rest = after;
-            if *first == b'#' {
-                continue;
-            }
-            let text = String::from_utf8_lossy(&line).into_owned();
-            if let Some((key, value)) = text.split_once('=') {
-                variables.push((key.to_owned(), value.to_owned()));
-            }
         }
-        Ok(Self { variables })
+        let mut variables = Vec::new();
+        let mut at = SIGNATURE.len();
+        let mut line = 2;
+        while at < block.len() {
+            let end = line_end(block, at);
+            let text = &block[at..end];
+            if !text.starts_with(b"#")
+                && let Some(equals) = text.iter().position(|byte| *byte == b'=')
+            {
+                let text_of = |bytes: &[u8]| String::from_utf8_lossy(&unescaped(bytes)).into_owned();
+                let (key, value) = (text_of(&text[..equals]), text_of(&text[equals + 1..]));
+                variables.push(Variable { key, value, line, place: at + equals + 1..end });
+            }
+            line += 1 + text.iter().filter(|byte| **byte == b'\n').count();
+            at = end + 1;
+        }
+        Ok(Self { block: block.to_vec(), variables })
     }
 
     /// The value of a variable; of several the last one counts, as `load_env` sets them in order.
     pub fn get(&self, key: &str) -> Option<String> {
-        self.variables.iter().rev().find(|(have, _)| have == key).map(|(_, value)| value.clone())
+        self.last(key).map(|variable| variable.value.clone())
+    }
+
+    /// Line of a variable, counted from 1.
+    pub fn line(&self, key: &str) -> Option<usize> {
+        self.last(key).map(|variable| variable.line)
     }
 
     /// All variables in order.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.variables.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.variables.iter().map(|variable| (variable.key.as_str(), variable.value.as_str()))
+    }
+
+    /// The block, as long as it was.
+    pub fn to_bytes(&self) -> &[u8] {
+        &self.block
+    }
+
+    /// Sets a variable. The block keeps its length: its end is filled with `#`, which gives way. Returns whether
+    /// anything changed.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<bool, BootError> {
+        if self.get(key).as_deref() == Some(value) {
+            return Ok(false);
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if key.is_empty() || !key.bytes().all(is_name) || value.contains('\0') {
+            return Err(BootError::Argument {
+                argument: format!("{key}={value}"),
+                detail: "it is no variable of GRUB",
+            });
+        }
+        let length = self.block.len();
+        let used = length - self.block.iter().rev().take_while(|byte| **byte == b'#').count();
+        let content = self.block.get(..used).filter(|content| content.ends_with(b"\n"));
+        let Some(content) = content else {
+            return Err(BootError::Syntax {
+                file: "grubenv",
+                line: 1 + self.block.iter().filter(|byte| **byte == b'\n').count(),
+                detail: "expected a line end before the # that fill the block".into(),
+            });
+        };
+        let escaped = escaped(value);
+        let mut new = match self.last(key) {
+            Some(variable) if variable.place.end < used => {
+                [&content[..variable.place.start], &escaped, &content[variable.place.end..]].concat()
+            }
+            _ => [content, key.as_bytes(), b"=", &escaped, b"\n"].concat(),
+        };
+        if new.len() > length {
+            return Err(BootError::NoRoom { file: "grubenv", needed: new.len(), room: length });
+        }
+        new.resize(length, b'#');
+        *self = Self::parse(&new)?;
+        Ok(true)
+    }
+
+    fn last(&self, key: &str) -> Option<&Variable> {
+        self.variables.iter().rev().find(|variable| variable.key == key)
     }
 }
 
-/// One line with `\` escapes removed (an escaped newline belongs to it), and what follows.
-fn logical_line(text: &[u8]) -> (Vec<u8>, &[u8]) {
-    let mut line = Vec::new();
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        at += 1;
+/// End of the line that starts at `start`, its newline left out; an escaped newline belongs to it.
+fn line_end(block: &[u8], start: usize) -> usize {
+    let mut at = start;
+    // GRUB looks for the end of a comment in the same way.
+    while let Some(byte) = block.get(at) {
         match byte {
-            b'\n' => break,
-            b'\\' => {
-                line.extend(text.get(at));
-                at = (at + 1).min(text.len());
-            }
-            other => line.push(*other),
+            b'\n' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
         }
     }
-    (line, &text[at..])
+    block.len()
+}
+
+/// Without the `\` before each escaped byte.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => plain.extend(bytes.next()),
+            other => plain.push(*other),
+        }
+    }
+    plain
+}
+
+/// With a `\` before what would end the value.
+fn escaped(value: &str) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(value.len());
+    for byte in value.bytes() {
+        if matches!(byte, b'\\' | b'\n') {
+            escaped.push(b'\\');
+        }
+        escaped.push(byte);
+    }
+    escaped
 }
 
 #[cfg(test)]

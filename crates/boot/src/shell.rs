@@ -310,3 +310,37 @@ fn word_quote_end(bytes: &[u8], quote: u8) -> Option<usize> {
         }
     }
 }
+
+/// Gives every assignment to `name` in a shell file this value, which needs no quotes. `None` when all have it
+/// already, or there is none. An assignment that depends on a condition is changed, too: whatever the shell
+/// chooses, it chooses this value.
+pub fn set_shell_variable(text: &[u8], name: &str, value: &str) -> Result<Option<Vec<u8>>, BootError> {
+    let mut changed = Vec::with_capacity(text.len());
+    let mut at = 0;
+    for statement in statements(text)? {
+        let Statement::Assignment { name: found, value: place, .. } = statement else { continue };
+        if found != name || evaluates_to(text, &place, value) {
+            continue;
+        }
+        changed.extend_from_slice(&text[at..place.start]);
+        changed.extend_from_slice(value.as_bytes());
+        at = place.end;
+    }
+    if at == 0 {
+        return Ok(None);
+    }
+    changed.extend_from_slice(&text[at..]);
+    Ok(Some(changed))
+}
+
+fn evaluates_to(text: &[u8], place: &Range<usize>, value: &str) -> bool {
+    let Some(parts) = parts(text, place) else { return false };
+    let bytes: Option<Vec<u8>> = parts
+        .into_iter()
+        .map(|part| match part {
+            Part::Byte(byte, _) => Some(byte),
+            Part::Variable(..) => None,
+        })
+        .collect();
+    bytes.is_some_and(|bytes| bytes == value.as_bytes())
+}

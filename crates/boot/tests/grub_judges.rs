@@ -25,7 +25,7 @@ fn a_generated_configuration_is_read_and_edited() {
     let script = generator.run();
     let mut config = GrubConfig::parse(&script).unwrap();
     assert_eq!(config.to_bytes(), script);
-    config.check_supported().unwrap();
+    assert_eq!(config.blscfg_line(), None);
     assert_eq!(config.stub(), None);
 
     let shape: Vec<_> = config
@@ -180,8 +180,18 @@ fn stubs_and_bls_are_told_apart() {
 
     let bls = "insmod blscfg\nblscfg\nif [ -s $prefix/grubenv ]; then\n load_env\nfi\n";
     assert!(grub_accepts(bls.as_bytes()));
-    let error = GrubConfig::parse(bls.as_bytes()).unwrap().check_supported().unwrap_err();
-    assert!(error.to_string().contains("blscfg") && error.to_string().contains("line 2"), "{error}");
+    assert_eq!(GrubConfig::parse(bls.as_bytes()).unwrap().blscfg_line(), Some(2));
+
+    // openSUSE's stub reads the other file as a part of itself; RHEL's full configuration reads a custom one so.
+    let suse = format!(
+        "search --fs-uuid --set=root {ROOT_UUID}\nset prefix=(${{root}})/boot/grub2\n\
+                        source \"${{prefix}}/grub.cfg\"\n"
+    );
+    assert!(grub_accepts(suse.as_bytes()));
+    let config = GrubConfig::parse(suse.as_bytes()).unwrap();
+    assert_eq!(config.stub().unwrap().target, "${prefix}/grub.cfg");
+    let full = "blscfg\nsource $prefix/custom.cfg\n";
+    assert_eq!(GrubConfig::parse(full.as_bytes()).unwrap().stub(), None);
 }
 
 #[test]
@@ -238,6 +248,29 @@ fn broken_scripts_are_refused_with_their_line() {
             other => panic!("{script}: {other:?}"),
         }
     }
+}
+
+/// RHEL 8 keeps the arguments of all entries in a variable, in the script as a fallback.
+#[test]
+fn arguments_in_a_variable_are_edited() {
+    let script = "if [ -z \"${kernelopts}\" ]; then\n  set kernelopts=\"root=/dev/sda1 ro  quiet \"\nfi\n\
+        set tuned_params=\"\"\nset x=\"$y\"\ninsmod blscfg\nblscfg\n";
+    assert!(grub_accepts(script.as_bytes()));
+    let mut config = GrubConfig::parse(script.as_bytes()).unwrap();
+    assert_eq!(config.to_bytes(), script.as_bytes());
+    assert_eq!(config.variable("tuned_params"), Some(Ok("")));
+    assert_eq!(config.variable("x"), Some(Err("$y")));
+    let options = config.options_mut().next().unwrap();
+    assert_eq!((options.line, options.name.as_str()), (2, "kernelopts"));
+    edit_everything(&mut options.arguments).unwrap_err();
+    options.arguments.set("root", Some("UUID=1")).unwrap();
+    options.arguments.set_consoles(&["tty0", "ttyS0,115200n8"]).unwrap();
+    let edited = config.to_bytes();
+    let expected = script
+        .replace("root=/dev/sda1", "root=UUID=1")
+        .replace("quiet ", "quiet console=tty0 console=ttyS0,115200n8 ");
+    assert_eq!(String::from_utf8(edited.clone()).unwrap(), expected);
+    assert!(grub_accepts(&edited));
 }
 
 /// What GRUB accepts, it accepts after an edit, with the same entries.
