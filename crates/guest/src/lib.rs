@@ -27,8 +27,9 @@ pub use family::Family;
 pub use inspect::inspect;
 pub use kernels::TreeModules;
 pub use model::{
-    BootEntry, Bootloader, CryptEntry, DriverOnDisk, DriverState, FstabRow, Guest, InitramfsDriver,
-    InitramfsInfo, InitrdFile, Kernel, MachineId, NetworkSystem, OsInfo, Problem, Resolution, SegmentInfo,
+    BootEntry, BootFile, BootFileKind, Bootloader, CryptEntry, DriverOnDisk, DriverState, FstabRow, Guest,
+    InitramfsDriver, InitramfsInfo, InitrdFile, Kernel, MachineId, NetworkSystem, OsInfo, Problem,
+    Resolution, SegmentInfo,
 };
 pub use programs::{Installed, Program, find_program};
 pub use verdict::{

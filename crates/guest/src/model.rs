@@ -200,10 +200,13 @@ pub enum DriverState {
 /// The boot loader and its files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Bootloader {
-    /// `grub` when its configuration is there.
+    /// `grub`, `grub-legacy`, `extlinux`, `systemd-boot`, `boot-loader-specification` (entries whose reader is not
+    /// in the tree), `unified-kernel`.
     pub kind: Option<String>,
-    /// Path of the configuration that has the entries.
+    /// Path of the configuration that has the entries, or of the directory that holds them.
     pub config: Option<String>,
+    /// Every file that a boot loader reads, those that only lead to others included.
+    pub files: Vec<BootFile>,
     /// Names of platforms that GRUB has modules for: `i386-pc`, `x86_64-efi`.
     pub platforms: Vec<String>,
     /// Files of the shell defaults, in the order in which they are read.
@@ -214,6 +217,35 @@ pub struct Bootloader {
     pub esp_visible: bool,
     /// Why the entries cannot be known; none are listed then.
     pub unsupported: Option<Problem>,
+}
+
+/// A file that a boot loader reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BootFile {
+    /// Guest path, symlinks resolved.
+    pub path: String,
+    /// Its grammar and use.
+    pub kind: BootFileKind,
+}
+
+/// Grammar and use of a boot loader's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootFileKind {
+    /// GRUB's generated script, or a stub that leads to it.
+    GrubConfig,
+    /// A script that the generated one takes in.
+    GrubAddition,
+    /// GRUB's environment block.
+    GrubEnvironment,
+    /// An entry of the Boot Loader Specification.
+    LoaderEntry,
+    /// `menu.lst` or `grub.conf` of GRUB legacy.
+    LegacyConfig,
+    /// `extlinux.conf` or `syslinux.cfg`.
+    ExtlinuxConfig,
+    /// A program that holds kernel, initramfs and arguments.
+    UnifiedKernel,
 }
 
 /// An entry that starts Linux.

@@ -47,14 +47,18 @@ pub(super) fn edit_entries(
         let file = path(name);
         let Some(text) = stage.read(&file)? else { continue };
         outcome.configs += 1;
-        let mut config =
-            match GrubConfig::parse(&text).and_then(|config| config.check_supported().map(|()| config)) {
-                Ok(config) => config,
-                Err(error) => {
-                    outcome.obstacles.push(format!("{name}: {error}"));
-                    continue;
-                }
-            };
+        let mut config = match GrubConfig::parse(&text) {
+            Ok(config) => config,
+            Err(error) => {
+                outcome.obstacles.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        if let Some(line) = config.blscfg_line() {
+            outcome.obstacles.push(format!(
+                "{name}:{line}: blscfg: entries of the Boot Loader Specification are not edited"
+            ));
+        }
         if let Some(stub) = config.stub() {
             stubs.push(format!("{name}: leads to {} and has no entries itself", stub.target));
             continue;
