@@ -12,6 +12,7 @@ mod grub_lexer;
 mod grubenv;
 mod joined;
 mod legacy;
+mod program;
 mod shell;
 mod uki;
 
@@ -27,5 +28,6 @@ pub use grub_lexer::MAX_CONFIG_BYTES;
 pub use grubenv::GrubEnv;
 pub use joined::JoinedLine;
 pub use legacy::{LegacyConfig, LegacyDefault, Template};
+pub use program::is_other_program;
 pub use shell::set_shell_variable;
 pub use uki::is_unified_kernel_image;

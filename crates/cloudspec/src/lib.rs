@@ -15,5 +15,5 @@ mod switch;
 pub use error::ProfileError;
 pub use import::ImportSpec;
 pub use kind::RuleKind;
-pub use profile::{Profile, RuleSpec, Severity, builtin, builtin_names};
+pub use profile::{Places, Profile, RuleSpec, Severity, builtin, builtin_names};
 pub use switch::Switch;

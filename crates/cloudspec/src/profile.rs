@@ -30,6 +30,16 @@ pub enum Severity {
     Must,
 }
 
+/// Where a rule on boot configuration looks and edits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Places {
+    /// What boot loaders load, and what it is made from.
+    Loaded,
+    /// Only what it is made from: what is loaded changes when the guest makes it anew.
+    Sources,
+}
+
 /// One rule of a profile, with the values that the switches give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +75,9 @@ pub struct RuleSpec {
     /// What to do where no fix can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// Where a rule on boot configuration edits; both what is loaded and its sources when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub places: Option<Places>,
     /// What is demanded.
     #[serde(flatten)]
     pub kind: RuleKind,
@@ -220,8 +233,11 @@ fn rule(layer: &Layer, at: usize, table: toml::Table, names: &Names<'_>) -> Resu
     let fail = |detail: String| layer.invalid(at, detail);
     let fail_at = |key: &str, detail: String| layer.invalid(layer.offset_of(at, key), detail);
     let say = |error: toml::de::Error| fail(error.message().to_owned());
-    let (common, mut own): (toml::Table, toml::Table) =
+    let (mut common, mut own): (toml::Table, toml::Table) =
         table.into_iter().partition(|(key, _)| COMMON_FIELDS.contains(&key.as_str()));
+    if let Some(places) = common.get_mut("places") {
+        names.substitute(places).map_err(|detail| fail_at("places", detail))?;
+    }
     let raw: RawRule = common.try_into().map_err(say)?;
     for (key, value) in &mut own {
         names.substitute(value).map_err(|detail| fail_at(key, format!("rule {}: {detail}", raw.id)))?;
@@ -283,6 +299,7 @@ fn rule(layer: &Layer, at: usize, table: toml::Table, names: &Names<'_>) -> Resu
         when: raw.when,
         waived,
         remedy: raw.remedy,
+        places: raw.places,
         kind,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{ImportSpec, ProfileError, Severity, Switch};
+use crate::{ImportSpec, Places, ProfileError, Severity, Switch};
 
 /// Version of the profile format that this program reads.
 const SCHEMA: u32 = 1;
@@ -59,9 +59,10 @@ pub(crate) struct RawRule {
     #[serde(default)]
     pub when: BTreeMap<String, Vec<String>>,
     pub remedy: Option<String>,
+    pub places: Option<Places>,
 }
 
-pub(crate) const COMMON_FIELDS: [&str; 12] = [
+pub(crate) const COMMON_FIELDS: [&str; 13] = [
     "id",
     "severity",
     "severity-when",
@@ -74,6 +75,7 @@ pub(crate) const COMMON_FIELDS: [&str; 12] = [
     "architectures",
     "when",
     "remedy",
+    "places",
 ];
 
 impl Layer {

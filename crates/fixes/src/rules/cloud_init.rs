@@ -8,7 +8,7 @@ use config::cloud_init::{
 use config::units::{UnitChange, Units};
 use guest::{Program, find_program};
 
-use super::grub::{self, Outcome};
+use super::arguments::{self, Outcome};
 use super::path;
 use crate::plan::Context;
 use crate::{Finding, FixError, Stage, State};
@@ -158,22 +158,20 @@ impl Work<'_, '_> {
         const KEY: &str = "cloud-init";
         const VALUE: &str = "disabled";
         let argument = format!("{KEY}={VALUE}");
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome::everywhere(context);
         let is_used = context.guest.boot_entries.iter().any(|entry| entry.arguments.contains(&argument));
-        if is_used {
-            grub::edit_entries(self.rule, self.stage, &mut outcome, |arguments| {
-                Ok(match arguments.remove_value(KEY, VALUE) {
-                    0 => Vec::new(),
-                    _ => vec![format!("{argument} removed")],
-                })
-            })?;
-        }
+        arguments::edit_entries(self.rule, self.stage, &mut outcome, |entry| {
+            Ok(match entry.arguments.remove_value(KEY, VALUE) {
+                0 => Vec::new(),
+                _ => vec![format!("{argument} removed")],
+            })
+        })?;
         for variable in ["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"] {
-            let is_set = grub::defaults(self.stage, &mut outcome)?
+            let is_set = arguments::defaults(self.stage, &mut outcome)?
                 .and_then(|defaults| defaults.command_line(variable))
                 .is_some_and(|line| line.values(KEY).iter().any(|value| value == VALUE));
             if is_set {
-                grub::edit_defaults(self.rule, self.stage, &mut outcome, variable, |line| {
+                arguments::edit_defaults(self.rule, self.stage, &mut outcome, variable, |line| {
                     line.remove_value(KEY, VALUE);
                     Ok(())
                 })?;
@@ -183,7 +181,7 @@ impl Work<'_, '_> {
             outcome.obstacles.push(format!("{argument} stands in a boot entry that is not edited"));
         }
         self.changes.append(&mut outcome.changes);
-        // A GRUB file that cannot be read is the boot rules' matter where the argument is not used.
+        // A boot loader's file that cannot be read is the boot rules' matter where the argument is not used.
         if is_used {
             self.obstacles.append(&mut outcome.obstacles);
         }

@@ -3,32 +3,38 @@
 use boot::CommandLine;
 use cloudspec::RuleSpec;
 
-use super::grub::{self, Outcome};
+use super::arguments::{self, Outcome};
 use super::root_by_uuid::conclude;
+use crate::plan::Context;
 use crate::{Finding, FixError, Stage};
 
-pub(super) fn run(spec: &RuleSpec, devices: &[String], stage: &mut Stage<'_>) -> Result<Finding, FixError> {
+pub(super) fn run(
+    spec: &RuleSpec,
+    devices: &[String],
+    context: &Context<'_>,
+    stage: &mut Stage<'_>,
+) -> Result<Finding, FixError> {
     let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
-    let mut outcome = Outcome::default();
-    grub::edit_entries(&spec.id, stage, &mut outcome, |arguments| {
-        let before = consoles(arguments);
-        match arguments.set_consoles(&devices) {
-            Ok(true) => Ok(vec![format!("{} is {}", before, consoles(arguments))]),
+    let mut outcome = Outcome::new(spec, context);
+    arguments::edit_entries(&spec.id, stage, &mut outcome, |entry| {
+        let before = consoles(entry.arguments);
+        match entry.arguments.set_consoles(&devices) {
+            Ok(true) => Ok(vec![format!("{} is {}", before, consoles(entry.arguments))]),
             Ok(false) => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),
         }
     })?;
-    grub::edit_defaults(&spec.id, stage, &mut outcome, "GRUB_CMDLINE_LINUX", |line| {
+    arguments::edit_defaults(&spec.id, stage, &mut outcome, "GRUB_CMDLINE_LINUX", |line| {
         line.set_consoles(&devices).map(drop)
     })?;
     // `grub-mkconfig` puts these behind the others: consoles among them would come last.
     let has_own = |line: CommandLine| line.has("console");
     const DEFAULT: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
-    if grub::defaults(stage, &mut outcome)?
+    if arguments::defaults(stage, &mut outcome)?
         .and_then(|defaults| defaults.command_line(DEFAULT))
         .is_some_and(has_own)
     {
-        grub::edit_defaults(&spec.id, stage, &mut outcome, DEFAULT, |line| {
+        arguments::edit_defaults(&spec.id, stage, &mut outcome, DEFAULT, |line| {
             line.set_consoles(&devices).map(drop)
         })?;
     }

@@ -3,8 +3,9 @@
 use boot::{BootError, CommandLine};
 use cloudspec::RuleSpec;
 
-use super::grub::{self, Outcome};
+use super::arguments::{self, Outcome};
 use super::root_by_uuid::conclude;
+use crate::plan::Context;
 use crate::{Finding, FixError, Stage};
 
 /// Variables that `grub-mkconfig` puts into entries: the first into all of them, the second behind it into the
@@ -48,13 +49,21 @@ impl Wanted {
     }
 }
 
-pub(super) fn run(spec: &RuleSpec, arguments: &[String], stage: &mut Stage<'_>) -> Result<Finding, FixError> {
+pub(super) fn run(
+    spec: &RuleSpec,
+    arguments: &[String],
+    context: &Context<'_>,
+    stage: &mut Stage<'_>,
+) -> Result<Finding, FixError> {
     let wanted: Vec<Wanted> = arguments.iter().map(|text| Wanted::parse(text)).collect();
-    let mut outcome = Outcome::default();
-    grub::edit_entries(&spec.id, stage, &mut outcome, |line| set_all(&wanted, line))?;
+    let mut outcome = Outcome::new(spec, context);
+    arguments::edit_entries(&spec.id, stage, &mut outcome, |entry| match entry.is_recovery {
+        true => Ok(Vec::new()),
+        false => set_all(&wanted, entry.arguments),
+    })?;
     set_in_sources(&spec.id, &wanted, stage, &mut outcome)?;
     let texts: Vec<String> = wanted.iter().map(Wanted::text).collect();
-    Ok(conclude(spec, outcome, &format!("every boot entry has {}", texts.join(" "))))
+    Ok(conclude(spec, outcome, &format!("every normal boot entry has {}", texts.join(" "))))
 }
 
 /// Sets all arguments of one entry; what changed, a line each.
@@ -71,24 +80,25 @@ pub(super) fn set_in_sources(
     rule: &str,
     wanted: &[Wanted],
     stage: &mut Stage<'_>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> Result<(), FixError> {
     if wanted.is_empty() {
         return Ok(());
     }
     // An argument of the second variable stands behind that of the first, so its value would win.
-    let rivals: Vec<&Wanted> =
-        match grub::defaults(stage, outcome)?.and_then(|defaults| defaults.command_line(DEFAULT_VARIABLE)) {
-            Some(line) => wanted.iter().filter(|wanted| line.has(&wanted.key)).collect(),
-            None => Vec::new(),
-        };
+    let rivals: Vec<&Wanted> = match arguments::defaults(stage, outcome)?
+        .and_then(|defaults| defaults.command_line(DEFAULT_VARIABLE))
+    {
+        Some(line) => wanted.iter().filter(|wanted| line.has(&wanted.key)).collect(),
+        None => Vec::new(),
+    };
     let set = |wanted: &[&Wanted], line: &mut CommandLine| {
         wanted.iter().try_for_each(|wanted| wanted.set(line).map(drop))
     };
     let all: Vec<&Wanted> = wanted.iter().collect();
-    grub::edit_defaults(rule, stage, outcome, VARIABLE, |line| set(&all, line))?;
+    arguments::edit_defaults(rule, stage, outcome, VARIABLE, |line| set(&all, line))?;
     if !rivals.is_empty() {
-        grub::edit_defaults(rule, stage, outcome, DEFAULT_VARIABLE, |line| set(&rivals, line))?;
+        arguments::edit_defaults(rule, stage, outcome, DEFAULT_VARIABLE, |line| set(&rivals, line))?;
     }
     Ok(())
 }
@@ -98,14 +108,14 @@ pub(super) fn remove_from_sources(
     rule: &str,
     keys: &[&str],
     stage: &mut Stage<'_>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> Result<(), FixError> {
     for variable in [VARIABLE, DEFAULT_VARIABLE] {
-        let has_any = grub::defaults(stage, outcome)?
+        let has_any = arguments::defaults(stage, outcome)?
             .and_then(|defaults| defaults.command_line(variable))
             .is_some_and(|line| keys.iter().any(|key| line.has(key)));
         if has_any {
-            grub::edit_defaults(rule, stage, outcome, variable, |line| {
+            arguments::edit_defaults(rule, stage, outcome, variable, |line| {
                 keys.iter().for_each(|key| {
                     line.remove(key);
                 });

@@ -1,6 +1,7 @@
 //! One file a rule.
 
 mod account_files;
+mod arguments;
 mod boot_mode;
 mod clean;
 mod cloud_init;
@@ -10,7 +11,6 @@ mod drivers;
 mod file_content;
 mod filesystems;
 mod fstab_by_uuid;
-mod grub;
 mod identity;
 mod image_format;
 mod kernel_args;
@@ -58,10 +58,10 @@ pub(crate) fn run(
         }
         RuleKind::RootByUuid => root_by_uuid::run(spec, context, stage),
         RuleKind::FstabByUuid => fstab_by_uuid::run(spec, context, stage),
-        RuleKind::Console { devices } => console::run(spec, devices, stage),
+        RuleKind::Console { devices } => console::run(spec, devices, context, stage),
 
         // Kernel arguments and swap.
-        RuleKind::KernelArgs { arguments } => kernel_args::run(spec, arguments, stage),
+        RuleKind::KernelArgs { arguments } => kernel_args::run(spec, arguments, context, stage),
 
         RuleKind::ModuleParameters { module, older_module, parameters, value } => {
             let older_module = older_module.as_deref();

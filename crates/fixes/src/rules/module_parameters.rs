@@ -9,7 +9,7 @@ use cloudspec::RuleSpec;
 use guest::{Kernel, TreeModules};
 use initramfs::KernelModules;
 
-use super::grub::{self, Outcome};
+use super::arguments::{self, Outcome};
 use super::kernel_args::{Wanted, set_all, set_in_sources};
 use super::path;
 use super::root_by_uuid::conclude;
@@ -50,8 +50,14 @@ pub(super) fn run(
         finding.evidence.extend(remarks);
         return Ok(finding);
     }
-    let mut outcome = Outcome::default();
-    grub::edit_entries(&spec.id, stage, &mut outcome, |line| set_all(&common, line))?;
+    let mut outcome = Outcome::new(spec, context);
+    arguments::edit_entries(&spec.id, stage, &mut outcome, |entry| {
+        let known = entry.kernel_version.and_then(|version| by_version.get(version));
+        match entry.is_recovery {
+            true => Ok(Vec::new()),
+            false => set_all(known.unwrap_or(&common), entry.arguments),
+        }
+    })?;
     set_in_sources(&spec.id, &common, stage, &mut outcome)?;
     let mut finding = conclude(spec, outcome, "every boot entry has them");
     finding.evidence.extend(remarks);

@@ -4,7 +4,7 @@ use boot::{CommandLine, EffectiveValue};
 use cloudspec::RuleSpec;
 use vfs::DeviceTable;
 
-use super::grub::{self, Outcome};
+use super::arguments::{self, Outcome};
 use crate::plan::Context;
 use crate::{Finding, FixError, Stage, State};
 
@@ -23,34 +23,35 @@ pub(super) fn run(
         // A name that is not of this disk (`sdb1`) can only mean the root that was found.
         named.or_else(|| root_uuid.clone()).map(|uuid| format!("UUID={uuid}"))
     };
-    let mut outcome = Outcome::default();
-    grub::edit_entries(&spec.id, stage, &mut outcome, |arguments| {
-        let Some(root) = arguments.value("root") else { return Ok(Vec::new()) };
+    let mut outcome = Outcome::new(spec, context);
+    arguments::edit_entries(&spec.id, stage, &mut outcome, |entry| {
+        let Some(root) = entry.arguments.value("root") else { return Ok(Vec::new()) };
         if !is_unstable(&root) {
             return Ok(Vec::new());
         }
         let wanted = by_uuid(&root).ok_or_else(|| format!("root={root}: its filesystem has no UUID"))?;
-        match arguments.set("root", Some(&wanted)) {
+        match entry.arguments.set("root", Some(&wanted)) {
             Ok(_) => Ok(vec![format!("root={root} is root={wanted}")]),
             Err(error) => Err(error.to_string()),
         }
     })?;
     for variable in ["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"] {
         let unstable = |line: &CommandLine| line.value("root").filter(|root| is_unstable(root));
-        let found = grub::defaults(stage, &mut outcome)?
+        let found = arguments::defaults(stage, &mut outcome)?
             .and_then(|defaults| defaults.command_line(variable))
             .and_then(|line| unstable(&line));
         if let Some(wanted) = found.and_then(|root| by_uuid(&root)) {
-            grub::edit_defaults(&spec.id, stage, &mut outcome, variable, |line| match unstable(line) {
+            arguments::edit_defaults(&spec.id, stage, &mut outcome, variable, |line| match unstable(line) {
                 Some(_) => line.set("root", Some(&wanted)).map(drop),
                 None => Ok(()),
             })?;
         }
     }
     let writes_names = |value: EffectiveValue| matches!(value, EffectiveValue::Known(text) if text == "true");
-    if grub::defaults(stage, &mut outcome)?.is_some_and(|defaults| writes_names(defaults.value(DISABLE_UUID)))
+    if arguments::defaults(stage, &mut outcome)?
+        .is_some_and(|defaults| writes_names(defaults.value(DISABLE_UUID)))
     {
-        grub::edit_defaults(&spec.id, stage, &mut outcome, DISABLE_UUID, |line| {
+        arguments::edit_defaults(&spec.id, stage, &mut outcome, DISABLE_UUID, |line| {
             line.remove("true");
             if line.has("false") { Ok(()) } else { line.append("false", None) }
         })?;
@@ -63,8 +64,8 @@ fn is_unstable(device: &str) -> bool {
     DeviceTable::is_unstable_name(device) || DeviceTable::host_name(device).is_some()
 }
 
-/// The finding that an outcome on GRUB's files amounts to.
-pub(super) fn conclude(spec: &RuleSpec, outcome: Outcome, holds: &str) -> Finding {
+/// The finding that an outcome on boot configuration files amounts to.
+pub(super) fn conclude(spec: &RuleSpec, outcome: Outcome<'_>, holds: &str) -> Finding {
     if !outcome.obstacles.is_empty() {
         let finding = Finding::new(
             spec,
@@ -76,8 +77,23 @@ pub(super) fn conclude(spec: &RuleSpec, outcome: Outcome, holds: &str) -> Findin
     if !outcome.changes.is_empty() {
         return Finding::new(spec, State::Fixable, outcome.changes);
     }
-    if outcome.configs == 0 {
-        return Finding::new(spec, State::NotApplicable, vec!["the guest has no grub.cfg".into()]);
+    if outcome.loader_files == 0 {
+        let why = "the guest has no file of a boot loader that is known".to_owned();
+        return Finding::new(spec, State::NotApplicable, vec![why]);
     }
-    Finding::new(spec, State::Holds, vec![holds.to_owned()])
+    if !outcome.sources_only {
+        return Finding::new(spec, State::Holds, vec![holds.to_owned()]);
+    }
+    match outcome.sources {
+        0 => {
+            let why = "only what the next boot entries are made from is to be edited, and there is none";
+            let finding = Finding::new(spec, State::NotFixable, vec![why.to_owned()]);
+            finding.with_remedy("Let the profile's rendered-config be \"loaded\".")
+        }
+        _ => {
+            let held =
+                "what the next boot entries are made from has it; the entries themselves were not looked at";
+            Finding::new(spec, State::Holds, vec![held.to_owned()])
+        }
+    }
 }

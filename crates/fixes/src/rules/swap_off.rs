@@ -11,7 +11,7 @@ use cloudspec::RuleSpec;
 use config::Files;
 use vfs::Fstab;
 
-use super::grub::{self, Outcome};
+use super::arguments::{self, Outcome};
 use super::kernel_args::remove_from_sources;
 use super::path;
 use crate::injection::{Answer, Asked, NoTarget, targets};
@@ -30,11 +30,11 @@ pub(super) fn run(
     context: &Context<'_>,
     stage: &mut Stage<'_>,
 ) -> Result<Finding, FixError> {
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome::new(spec, context);
     let mut remarks = Vec::new();
     fstab(&spec.id, stage, &mut outcome)?;
     swap_units(&spec.id, stage, &mut outcome)?;
-    grub::edit_entries(&spec.id, stage, &mut outcome, |line| Ok(without_resume(line)))?;
+    arguments::edit_entries(&spec.id, stage, &mut outcome, |entry| Ok(without_resume(entry.arguments)))?;
     remove_from_sources(&spec.id, &RESUME_KEYS, stage, &mut outcome)?;
     initramfs_tools(&spec.id, context, stage, &mut outcome)?;
     inside(&spec.id, context, stage, &mut outcome, &mut remarks)?;
@@ -56,7 +56,7 @@ fn without_resume(line: &mut CommandLine) -> Vec<String> {
     changes
 }
 
-fn fstab(rule: &str, stage: &mut Stage<'_>, outcome: &mut Outcome) -> Result<(), FixError> {
+fn fstab(rule: &str, stage: &mut Stage<'_>, outcome: &mut Outcome<'_>) -> Result<(), FixError> {
     let Some(text) = stage.read(&path(FSTAB))? else { return Ok(()) };
     let mut fstab = Fstab::parse(&text);
     let mut changes = Vec::new();
@@ -74,7 +74,7 @@ fn fstab(rule: &str, stage: &mut Stage<'_>, outcome: &mut Outcome) -> Result<(),
 }
 
 /// Swap units of the administrator (systemd.swap(5)) are masked; what generators make from fstab goes with its line.
-fn swap_units(rule: &str, stage: &mut Stage<'_>, outcome: &mut Outcome) -> Result<(), FixError> {
+fn swap_units(rule: &str, stage: &mut Stage<'_>, outcome: &mut Outcome<'_>) -> Result<(), FixError> {
     for name in stage.names(UNITS)?.into_iter().filter(|name| name.ends_with(".swap")) {
         let unit = path(UNITS).join(&name);
         if Files::link_target(stage, &unit)?.as_deref() == Some(b"/dev/null") {
@@ -92,7 +92,7 @@ fn initramfs_tools(
     rule: &str,
     context: &Context<'_>,
     stage: &mut Stage<'_>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> Result<(), FixError> {
     let file = path(RESUME_FILE);
     let now = stage.read(&file)?;
@@ -126,7 +126,7 @@ fn inside(
     rule: &str,
     context: &Context<'_>,
     stage: &mut Stage<'_>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
     remarks: &mut Vec<String>,
 ) -> Result<(), FixError> {
     for target in targets(context.guest) {

@@ -31,12 +31,6 @@ pub(super) struct Written {
     pub doubt: Option<Problem>,
 }
 
-/// True for programs that loaders start in the way of a kernel.
-pub(super) fn is_no_kernel(kernel: &str) -> bool {
-    let name = kernel.rsplit('/').next().unwrap_or(kernel);
-    ["memtest", "ipxe", "memdisk"].iter().any(|program| name.starts_with(program))
-}
-
 pub(super) fn complete(scene: &Scene<'_, '_>, written: Written) -> Result<BootEntry, VfsError> {
     let kernel_path = written.place.find(scene.reader, &written.kernel)?;
     let kernel_version = match &kernel_path {

@@ -4,7 +4,7 @@ use boot::ExtlinuxConfig;
 use vfs::VfsError;
 
 use super::Scene;
-use super::entry::{Place, Written, complete, is_no_kernel};
+use super::entry::{Place, Written, complete};
 use crate::reading::TEXT_MAX;
 use crate::{BootEntry, BootFileKind, Bootloader, Problem};
 
@@ -33,7 +33,7 @@ pub(super) fn inspect(
         scene.reader.problem("boot.config.include", message);
     }
     let default = parsed.default_entry().map(|entry| entry.label.clone());
-    for entry in parsed.entries().iter().filter(|entry| !is_no_kernel(&entry.kernel)) {
+    for entry in parsed.entries().iter().filter(|entry| !boot::is_other_program(&entry.kernel)) {
         let Some(append) = parsed.appends().get(entry.append) else { continue };
         let title = entry.title.clone();
         let written = Written {

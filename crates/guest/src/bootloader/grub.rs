@@ -4,18 +4,21 @@ use boot::{BootError, EntryId, GrubConfig, GrubEnv, KernelLine, MenuEntry, Stub}
 use vfs::VfsError;
 
 use super::Scene;
-use super::entry::{Place, Written, complete, is_no_kernel};
+use super::entry::{Place, Written, complete};
 use super::loader_entries::{self, Found, Variables};
 use crate::reading::{Reader, TEXT_MAX};
 use crate::{BootEntry, BootFile, BootFileKind, Bootloader, Problem};
+
+/// Files in which stubs are looked for; a guest has two or three.
+const STUBS_MAX: usize = 32;
 
 pub(super) fn inspect(
     scene: &mut Scene<'_, '_>,
     loader: &mut Bootloader,
     entries: &mut Vec<BootEntry>,
 ) -> Result<(), VfsError> {
-    let configs = configs(scene, loader)?;
-    for config in configs {
+    follow_stubs(scene, loader)?;
+    for config in configs(scene, loader)? {
         let Some(text) = scene.reader.read(&config, boot::MAX_CONFIG_BYTES as u64)? else { continue };
         loader.kind = Some("grub".into());
         loader.config = Some(config.clone());
@@ -30,12 +33,6 @@ pub(super) fn inspect(
         if let Some(stub) = parsed.stub() {
             let message = format!("{config}: has no entries; it leads to {}", stub.target);
             loader.unsupported = Some(Problem { code: "boot.grub.stub".into(), message });
-            if let Some(target) = follow(scene, stub)?
-                && !loader.files.iter().any(|file| file.path == target)
-            {
-                loader.files.push(BootFile { path: target, kind: BootFileKind::GrubConfig });
-                return inspect(scene, loader, entries);
-            }
             continue;
         }
         match read_entries(scene, loader, &config, &parsed, &environment) {
@@ -66,6 +63,24 @@ fn configs(scene: &Scene<'_, '_>, loader: &Bootloader) -> Result<Vec<String>, Vf
 
 fn unsupported(config: &str, error: &BootError) -> Problem {
     Problem { code: report::Diagnose::code(error).to_owned(), message: format!("{config}: {error}") }
+}
+
+/// Adds the configurations that stubs lead to, each once.
+fn follow_stubs(scene: &mut Scene<'_, '_>, loader: &mut Bootloader) -> Result<(), VfsError> {
+    let is_script = |file: &&BootFile| file.kind == BootFileKind::GrubConfig;
+    for index in 0..STUBS_MAX {
+        let Some(file) = loader.files.iter().filter(is_script).nth(index) else { break };
+        let path = file.path.clone();
+        let Some(text) = scene.reader.read(&path, boot::MAX_CONFIG_BYTES as u64)? else { continue };
+        // What cannot be read is said where its entries are looked for.
+        let Ok(parsed) = GrubConfig::parse(&text) else { continue };
+        if let Some(target) = parsed.stub().map(|stub| follow(scene, stub)).transpose()?.flatten()
+            && !loader.files.iter().any(|file| file.path == target)
+        {
+            loader.files.push(BootFile { path: target, kind: BootFileKind::GrubConfig });
+        }
+    }
+    Ok(())
 }
 
 /// Guest path of the configuration that a stub leads to, where that is in the tree.
@@ -135,7 +150,7 @@ fn menu(
     for (position, entry) in from_files.into_iter().enumerate() {
         let is_default = matches!(default, Default::File(index) if index == position);
         let written = Written { is_default, ..entry.written };
-        if !is_no_kernel(&written.kernel) {
+        if !boot::is_other_program(&written.kernel) {
             found.push(complete(scene, written)?);
         }
     }
@@ -143,7 +158,7 @@ fn menu(
         Default::Script(id) => Some(id),
         Default::File(_) | Default::None => None,
     };
-    for kernel in parsed.kernels().iter().filter(|kernel| !is_no_kernel(&kernel.kernel)) {
+    for kernel in parsed.kernels().iter().filter(|kernel| !boot::is_other_program(&kernel.kernel)) {
         let Some(entry) = parsed.entry_of(kernel) else {
             let message =
                 format!("{config}:{}: a kernel outside of any menu entry is not looked at", kernel.line);

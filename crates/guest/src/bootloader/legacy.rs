@@ -4,7 +4,7 @@ use boot::LegacyConfig;
 use vfs::VfsError;
 
 use super::Scene;
-use super::entry::{Place, Written, complete, is_no_kernel};
+use super::entry::{Place, Written, complete};
 use crate::reading::TEXT_MAX;
 use crate::{BootEntry, BootFileKind, Bootloader, Problem};
 
@@ -35,7 +35,7 @@ pub(super) fn inspect(
         None => None,
     };
     let default = parsed.default_entry(saved.as_deref()).map(|entry| entry.id);
-    for kernel in parsed.kernels().iter().filter(|kernel| !is_no_kernel(&kernel.kernel)) {
+    for kernel in parsed.kernels().iter().filter(|kernel| !boot::is_other_program(&kernel.kernel)) {
         let Some(entry) = parsed.entry_of(kernel) else { continue };
         let set_root = entry.set_root.as_deref();
         let written = Written {

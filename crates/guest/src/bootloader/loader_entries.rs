@@ -6,7 +6,7 @@ use boot::{Argument, CommandLine, GrubConfig, GrubEnv, LoaderEntry};
 use vfs::VfsError;
 
 use super::Scene;
-use super::entry::{Place, Written, complete, is_no_kernel};
+use super::entry::{Place, Written, complete};
 use crate::reading::TEXT_MAX;
 use crate::{BootEntry, BootFileKind, Bootloader, Problem};
 
@@ -169,7 +169,7 @@ pub(super) fn inspect(
     let default = found.iter().position(matches).unwrap_or(0);
     for (position, entry) in found.into_iter().enumerate() {
         let written = Written { is_default: position == default, ..entry.written };
-        if !is_no_kernel(&written.kernel) {
+        if !boot::is_other_program(&written.kernel) {
             let entry = complete(scene, written)?;
             scene.add(entry, entries);
         }
