@@ -61,18 +61,12 @@ fn templates(room: &mut Room<'_, '_, '_>, file: &str, config: &mut LegacyConfig)
         let lines = common.iter().cloned().chain([template.arguments.clone()]).collect();
         let mut joined = JoinedLine::new(lines, None);
         let said = room.apply(&place, joined.line_mut(), None, false);
-        let mut parts = joined.split().0;
-        let Some(own) = parts.pop() else { continue };
+        // `kopt` keeps what it has: entries for repairs have nothing else.
+        let Some(own) = joined.split().0.pop() else { continue };
         if own.to_bytes() != template.arguments.to_bytes() {
             template.arguments = own;
             changes.extend(said);
-            common = parts.pop();
         }
-    }
-    if let (Some(common), Some(template)) =
-        (common, config.templates_mut().find(|template| template.name == "kopt"))
-    {
-        template.arguments = common;
     }
     changes
 }
