@@ -64,7 +64,7 @@ impl LegacyConfig {
         for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let range = start..start + line.trim_ascii_end().len();
             start += line.len();
-            if has_magic && line.starts_with(b"# ") {
+            if has_magic && line.trim_ascii_end().starts_with(b"# ") {
                 config.template(index + 1, range.start + 2..range.end);
             }
             config.command(index + 1, range)?;
