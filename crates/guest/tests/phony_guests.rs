@@ -397,7 +397,7 @@ fn firmware_and_boot_loader_are_judged_first() {
     assert!(matches!(with(&table), Verdict::Unknown { .. }));
 
     for (config, expected) in [
-        ("insmod blscfg\nblscfg\n", "boot.config.unsupported"),
+        ("insmod blscfg\nblscfg\n", "boot.entry.none"),
         ("menuentry 'x' {\n", "boot.config.unsupported"),
         ("configfile (hd0,1)/x.cfg\n", "boot.config.unsupported"),
         ("menuentry x { halt }\n", "boot.entry.none"),
