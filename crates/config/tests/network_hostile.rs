@@ -5,7 +5,7 @@
 use config::net::{NetChange, Outcome, Wanted, ifcfg, ifupdown, keyfile, netplan, networkd, suse};
 use config::{Files, MemoryFiles};
 
-const WANTED: Wanted<'_> = Wanted { interface: "eth0", kernel_names: true, ask: true };
+const WANTED: Wanted<'_> = Wanted { interface: "eth0", kernel_names: true, pinned: &[], ask: true };
 
 const NAMES: [[&str; 2]; 6] = [
     ["/etc/sysconfig/network-scripts/ifcfg-eth0", "/etc/sysconfig/network-scripts/ifcfg-ens3"],

@@ -20,7 +20,7 @@ static IFUPDOWN: LazyLock<PathBuf> = LazyLock::new(|| deb::cached("ifupdown").un
 static NETWORK_MANAGER: LazyLock<PathBuf> = LazyLock::new(|| deb::cached("network-manager").unwrap());
 static LIBNM: LazyLock<PathBuf> = LazyLock::new(|| deb::cached("libnm0").unwrap());
 
-const WANTED: Wanted<'_> = Wanted { interface: "eth0", kernel_names: true, ask: true };
+const WANTED: Wanted<'_> = Wanted { interface: "eth0", kernel_names: true, pinned: &[], ask: true };
 
 fn make(root: &Path, outcome: &Outcome) {
     for change in &outcome.changes {

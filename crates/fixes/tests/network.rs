@@ -367,3 +367,28 @@ fn cloud_init_gets_the_network_back_when_it_is_to_have_it() {
     assert_eq!(state(&planned), State::NotFixable);
     assert!(evidence(&planned).contains("99-disable.cfg:2:"));
 }
+
+/// A name that a link file or a udev rule gives to one piece of hardware is gone with that file, and so is what
+/// is configured by it.
+#[test]
+fn configuration_by_a_pinned_name_goes_with_the_pin() {
+    let interfaces = "auto lo\niface lo inet loopback\n\nauto lan0\niface lan0 inet static\n\taddress 192.0.2.10/24\n\thwaddress ether 00:50:56:aa:bb:cc\n";
+    let link = "[Match]\nMACAddress=00:50:56:aa:bb:cc\n\n[Link]\nName=lan0\n";
+    let rule = "SUBSYSTEM==\"net\", ACTION==\"add\", ATTR{address}==\"00:50:56:aa:bb:cc\", NAME=\"lan0\"\n";
+    for (pin, pinning) in
+        [("/etc/systemd/network/10-lan.link", link), ("/etc/udev/rules.d/70-persistent-net.rules", rule)]
+    {
+        let mut fs = base(&[("/etc/network/interfaces", interfaces), ("/sbin/ifup", ""), (pin, pinning)]);
+        enable(&mut fs, "networking");
+        let (planned, tree) = auto(fs);
+        assert_eq!(state(&planned), State::Fixable, "{pin}: {}", evidence(&planned));
+        let text = content(&tree, "/etc/network/interfaces");
+        assert!(!text.contains("lan0") && !text.contains("192.0.2.10"), "{pin}\n{text}");
+        assert!(text.contains("iface eth0 inet dhcp"), "{pin}\n{text}");
+    }
+    // Without a pin the name may be that of a card which stays.
+    let mut fs = base(&[("/etc/network/interfaces", interfaces), ("/sbin/ifup", "")]);
+    enable(&mut fs, "networking");
+    let (_, tree) = auto(fs);
+    assert!(content(&tree, "/etc/network/interfaces").contains("iface lan0 inet static"));
+}

@@ -6,7 +6,7 @@ use config::MemoryFiles;
 use config::net::{NetChange, Outcome, Wanted, ifcfg, ifupdown, keyfile, netplan, networkd, suse};
 use libfuzzer_sys::fuzz_target;
 
-const WANTED: Wanted<'_> = Wanted { interface: "eth0", kernel_names: true, ask: true };
+const WANTED: Wanted<'_> = Wanted { interface: "eth0", kernel_names: true, pinned: &[], ask: true };
 
 fn plan(reader: u8, files: &MemoryFiles) -> Outcome {
     let readers = ifcfg::Readers { scripts: true, manager: false };

@@ -28,6 +28,8 @@ pub struct Wanted<'a> {
     pub interface: &'a str,
     /// True when the kernel's names are kept: others are then names of the same card that no longer exist.
     pub kernel_names: bool,
+    /// Names that files give to pieces of hardware, and that are gone with these files.
+    pub pinned: &'a [String],
     /// True when the stack must ask for an address; else what it has for the card goes only where it is stale.
     pub ask: bool,
 }
@@ -100,7 +102,9 @@ impl Outcome {
 impl Wanted<'_> {
     /// True for the interface itself, and for names that the same card had before.
     pub fn is_card(&self, name: &str) -> bool {
-        name == self.interface || (self.kernel_names && is_predictable(name))
+        name == self.interface
+            || (self.kernel_names && is_predictable(name))
+            || self.pinned.iter().any(|pinned| pinned == name)
     }
 }
 

@@ -87,6 +87,26 @@ pub(super) fn run(
     Ok(finding)
 }
 
+/// Names that files on the disk give to pieces of network hardware: a configuration by such a name goes dead with
+/// the file.
+pub(super) fn pinned(stage: &Stage<'_>) -> Result<Vec<String>, FixError> {
+    let mut names = Vec::new();
+    // What cannot be read is said by the rule itself.
+    let mut unread = Outcome::default();
+    for name in stage.names(RULES)?.into_iter().filter(|name| name.ends_with(".rules")) {
+        let Some(text) = text(&path(RULES).join(&name), stage, &mut unread)? else { continue };
+        let rules = lines_of(&text).filter(|(_, line)| is_pinning_rule(line));
+        names.extend(rules.filter_map(|(_, line)| assigned(&line, "NAME").map(str::to_owned)));
+    }
+    for name in stage.names(LINKS)?.into_iter().filter(|name| name.ends_with(".link")) {
+        let Some(text) = text(&path(LINKS).join(&name), stage, &mut unread)? else { continue };
+        if is_pinning_link(&text) {
+            names.extend(UnitFile::parse(&text).last("Link", "Name").map(|name| name.to_string()));
+        }
+    }
+    Ok(names)
+}
+
 /// True for files in an initramfs that may bind a name.
 fn is_candidate(inside: &str) -> bool {
     let Some((directory, name)) = inside.rsplit_once('/') else { return false };
@@ -147,6 +167,18 @@ fn is_pinning_rule(line: &str) -> bool {
     });
     let is_net = line.contains("\"net\"");
     is_net && is_bound && keys.iter().any(|(key, is_match)| *key == "NAME" && !is_match)
+}
+
+/// The value that a rule assigns to a key.
+fn assigned<'l>(line: &'l str, wanted: &str) -> Option<&'l str> {
+    let mut parts = line.split('"');
+    while let (Some(before), Some(value)) = (parts.next(), parts.next()) {
+        let mut keys = keys(before);
+        if keys.next() == Some((wanted, false)) {
+            return Some(value);
+        }
+    }
+    None
 }
 
 fn has_assignment(line: &str) -> bool {

@@ -4,7 +4,7 @@ use cloudspec::RuleSpec;
 use config::net::{self, NetChange, Outcome, Stack, Stacks, Wanted};
 use vfs::VfsError;
 
-use super::{path, services};
+use super::{path, persistent_names, services};
 use crate::{Finding, FixError, Stage, State};
 
 /// Lines on what stays that are told.
@@ -39,7 +39,9 @@ pub(super) fn run(spec: &RuleSpec, demand: &Demand<'_>, stage: &mut Stage<'_>) -
     {
         changes.extend(services::switch_on(&spec.id, service, stage)?);
     }
-    let wanted = Wanted { interface: demand.interface, kernel_names: demand.kernel_names, ask: true };
+    let pinned = persistent_names::pinned(stage)?;
+    let wanted =
+        Wanted { interface: demand.interface, kernel_names: demand.kernel_names, pinned: &pinned, ask: true };
     let mut outcome = plan(main, &wanted, &stacks, stage)?;
     let mut remarks = Vec::new();
     for other in stacks.running.iter().filter(|other| **other != main) {
