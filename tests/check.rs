@@ -16,7 +16,7 @@ use std::path::Path;
 use serde_json::Value;
 use testkit::recipe::Image;
 
-use support::{coldfit, image, same_bytes, text};
+use support::{coldfit, image, partition, same_bytes, text, to_raw};
 
 /// Items of the cloud's image check, as its page lists them.
 const ITEMS: [&str; 18] = [
@@ -199,4 +199,37 @@ fn the_guide_names_every_rule_row_and_contradiction() {
         let line = guide.lines().find(|line| line.starts_with(&format!("| {number} |"))).unwrap();
         assert!(line.contains(&format!("`{}`", switch["name"].as_str().unwrap())), "{line}");
     }
+}
+
+/// The EFI system partition is part of what is told and of what is checked.
+#[test]
+fn the_efi_system_partition_is_told_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = image(Image::CloudUefi, dir.path());
+    let (out, _) = run(&["--format", "json", "inspect", disk.to_str().unwrap()], 0);
+    let inspected: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(inspected[0]["firmware"]["uefi"]["boots"], "yes", "{}", inspected[0]["firmware"]);
+    assert_eq!(inspected[0]["firmware"]["bios"]["boots"], "no", "{}", inspected[0]["firmware"]);
+    let raw = dir.path().join("disk.raw");
+    to_raw(&disk, &raw);
+    let fsck = |code| -> Value {
+        let (out, _) = run(&["--format", "json", "fsck", raw.to_str().unwrap()], code);
+        serde_json::from_str(&out).unwrap()
+    };
+    let layer = |report: &Value| {
+        let layers = report["layers"].as_array().unwrap();
+        layers.iter().find(|layer| layer["checked"] == "vfat").unwrap_or_else(|| panic!("{report}")).clone()
+    };
+    let sound = fsck(0);
+    assert_eq!(layer(&sound)["problems"].as_array().unwrap().len(), 0, "{sound}");
+    // Chains of the first FAT lead astray; the second copy still has them.
+    use std::os::unix::fs::FileExt;
+    let (start, _) = partition(&raw, 1);
+    let file = std::fs::File::options().read(true).write(true).open(&raw).unwrap();
+    let mut reserved = [0; 2];
+    file.read_exact_at(&mut reserved, start + 14).unwrap();
+    let first_fat = start + u64::from(u16::from_le_bytes(reserved)) * 512;
+    file.write_all_at(&[0x55; 64], first_fat + 12).unwrap();
+    let damaged = fsck(1);
+    assert!(!layer(&damaged)["problems"].as_array().unwrap().is_empty(), "{damaged}");
 }

@@ -102,8 +102,34 @@ pub fn fsck(path: &Path, args: &ImageArgs, output: &Output) -> CommandResult {
     Ok(if is_clean { 0 } else { 1 })
 }
 
-/// The check of an ext filesystem; `None` for other content, which has no check here.
+/// The check of a filesystem; `None` for content that has no check here.
 fn check_volume(volume: &VolumeDevice, path: &Path) -> Result<Option<LayerCheck>, Failure> {
+    match volume.content.as_ref().map(|content| content.kind) {
+        Some("vfat") => check_fat(volume, path).map(Some),
+        _ => check_ext(volume, path),
+    }
+}
+
+fn check_fat(volume: &VolumeDevice, path: &Path) -> Result<LayerCheck, Failure> {
+    let code = "guest.fat.structure";
+    let mut notes = Vec::new();
+    let problems = match fat::check(&volume.stored) {
+        Ok(report) => {
+            if report.problem_count > report.problems.len() as u64 {
+                notes.push(format!("{} problems in all", report.problem_count));
+            }
+            notes.extend(report.notes);
+            report.problems.into_iter().map(|message| Problem { code: code.into(), message }).collect()
+        }
+        Err(error) if report::Diagnose::class(&error) == report::Class::Damaged => {
+            vec![Problem { code: report::Diagnose::code(&error).into(), message: error.to_string() }]
+        }
+        Err(error) => return Err(error).at_image(path),
+    };
+    Ok(LayerCheck { layer: volume.name.clone(), checked: "vfat".into(), problems, notes })
+}
+
+fn check_ext(volume: &VolumeDevice, path: &Path) -> Result<Option<LayerCheck>, Failure> {
     let Some(content) = volume.content.as_ref().filter(|content| content.kind.starts_with("ext")) else {
         return Ok(None);
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use block::Access;
-use guest::{Bus, Guest, Reason, Verdict};
+use guest::{BootMode, BootModes, Bus, Guest, Reason, Verdict};
 use serde::Serialize;
 use stack::{Image, Layer};
 
@@ -28,6 +28,7 @@ struct Inspection {
     notes: Vec<String>,
     guest: Guest,
     boot: BTreeMap<Bus, Verdict>,
+    firmware: BootModes,
     entries: Vec<guest::EntryVerdict>,
     timings: Timings,
 }
@@ -63,6 +64,7 @@ fn inspect(path: &Path, args: &ImageArgs, output: &Output) -> Result<Inspection,
         timings.stage("inspect", &progress, || guest::inspect(&tree, image.device_table())).at_image(path)?;
     let boot = verdict(&image, &guest);
     let entries = guest::verdicts(&guest, image.device_table());
+    let firmware = guest::boot_modes(&guest, image.device_table());
     Ok(Inspection {
         schema: SCHEMA,
         coldfit: env!("CARGO_PKG_VERSION"),
@@ -70,6 +72,7 @@ fn inspect(path: &Path, args: &ImageArgs, output: &Output) -> Result<Inspection,
         layers: image.layers(),
         notes: image.notes(),
         boot,
+        firmware,
         entries,
         guest,
         timings,
@@ -104,6 +107,21 @@ fn text(inspection: &Inspection) -> String {
     text.push_str(&layers::text(&inspection.layers, &inspection.notes));
     text.push_str(&guest_text(guest));
     text.push_str(&boot_text(&inspection.boot));
+    text.push_str(&firmware_text(&inspection.firmware));
+    text
+}
+
+/// Which firmware starts the disk.
+fn firmware_text(modes: &BootModes) -> String {
+    let mut text = String::new();
+    for (name, mode) in [("BIOS", &modes.bios), ("UEFI", &modes.uefi)] {
+        let word = match mode {
+            BootMode::Yes => "yes".to_owned(),
+            BootMode::No { reason } => format!("no: {}", reason.message),
+            BootMode::Unknown { reason } => format!("cannot tell: {}", reason.message),
+        };
+        text.push_str(&format!("  by {name}: {}\n", single_line(&word)));
+    }
     text
 }
 
