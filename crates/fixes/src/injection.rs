@@ -1,7 +1,7 @@
 //! One planned change for each initramfs, whichever rules ask for it.
 //!
-//! A file gets at most one new segment: what a later rule wants joins what earlier ones wanted, and the segment is
-//! planned again from the file as it is on the disk.
+//! A file gets at most one new segment: a rule says what it wants, and when all rules have spoken the segment is made
+//! once, from the file as it is on the disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use guest::{Guest, InitramfsInfo, Kernel, TreeModules};
 use initramfs::{
     Archive, Injection, InjectionOptions, KernelModules, Limits, WantedReport, plan_injection,
-    rewrite_last_segment,
+    rewrite_last_segment, survey_injection,
 };
 use vfs::GuestPath;
 
@@ -30,8 +30,16 @@ pub(crate) struct Injections {
 }
 
 /// What one initramfs is to get.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Wanted {
+    /// Rules that asked, with what each added.
+    rules: Vec<(String, String)>,
+    /// Its path as inspection has it.
+    path: String,
+    /// Version of its kernel.
+    version: String,
+    /// Its kernel's module directory.
+    directory: String,
     modules: Vec<String>,
     files: BTreeMap<String, Vec<u8>>,
 }
@@ -122,17 +130,27 @@ impl Stage<'_> {
     /// The content of a target, parsed.
     pub(crate) fn parsed(&mut self, target: &Target<'_>) -> Result<Rc<Parsed>, FixError> {
         let file = GuestPath::root().join(&target.info.path);
-        if let Some((_, parsed)) = self.injections.parsed.iter().find(|(path, _)| *path == file) {
+        self.parse(&file, &target.info.path, &target.kernel.version, target.directory)
+    }
+
+    fn parse(
+        &mut self,
+        file: &GuestPath,
+        name: &str,
+        version: &str,
+        directory: &str,
+    ) -> Result<Rc<Parsed>, FixError> {
+        if let Some((_, parsed)) = self.injections.parsed.iter().find(|(path, _)| path == file) {
             return Ok(Rc::clone(parsed));
         }
-        let fail = |source| FixError::Initramfs { path: target.info.path.clone(), source };
-        let original = self.tree().read(&file, INITRAMFS_MAX)?;
+        let fail = |source| FixError::Initramfs { path: name.to_owned(), source };
+        let original = self.tree().read(file, INITRAMFS_MAX)?;
         let archive = Archive::parse(&original, &Limits::default()).map_err(fail)?;
-        let modules = TreeModules::new(self.tree(), GuestPath::root().join(target.directory));
-        let kernel = KernelModules::load(&target.kernel.version, &modules).map_err(fail)?;
+        let modules = TreeModules::new(self.tree(), GuestPath::root().join(directory));
+        let kernel = KernelModules::load(version, &modules).map_err(fail)?;
         let parsed = Rc::new(Parsed { original, archive, kernel });
         let kept = &mut self.injections.parsed;
-        kept.push_back((file, Rc::clone(&parsed)));
+        kept.push_back((file.clone(), Rc::clone(&parsed)));
         while kept.len() > 1 && kept.iter().map(|(_, parsed)| parsed.weight()).sum::<u64>() > KEPT_MAX {
             kept.pop_front();
         }
@@ -152,52 +170,109 @@ impl Stage<'_> {
         Ok(self.parsed(target)?.archive.read_file(path).map(|content| content.to_vec()))
     }
 
-    /// Plans what a rule asks of one initramfs, together with what others asked of it.
+    /// Notes what a rule asks of one initramfs; [`Stage::finish_injections`] plans it.
     pub(crate) fn inject(&mut self, target: &Target<'_>, asked: &Asked) -> Result<Answer, FixError> {
         let name = &target.info.path;
-        let file = GuestPath::root().join(name);
-        let fail = |source| FixError::Initramfs { path: name.clone(), source };
         let parsed = self.parsed(target)?;
-        let source = TreeModules::new(self.tree(), GuestPath::root().join(target.directory));
-        let plan = |modules: &[String], files: &BTreeMap<String, Vec<u8>>| {
-            let options = InjectionOptions { limits: Limits::default(), extra_files: files.clone() };
-            plan_injection(&parsed.original, &parsed.archive, &parsed.kernel, &source, modules, &options)
-        };
-        let alone = match plan(&asked.modules, &asked.files) {
-            Ok(Injection::Nothing(report)) => return Ok(Answer::Nothing(report)),
-            Ok(Injection::Append(append)) => append,
+        let survey = match survey_injection(&parsed.archive, &parsed.kernel, &asked.modules, &asked.files) {
+            Ok(survey) => survey,
             // Refused by name: the other kernels may still be served.
             Err(error) if report::Diagnose::class(&error) == report::Class::Unsupported => {
                 return Ok(Answer::Refused(format!("{name}: {error} [{}]", report::Diagnose::code(&error))));
             }
-            Err(error) => return Err(fail(error)),
+            Err(source) => return Err(FixError::Initramfs { path: name.clone(), source }),
         };
-        let report = alone.report.clone();
-        let mut what: Vec<String> = alone.added.iter().map(|module| module.name.clone()).collect();
-        what.extend(asked.files.keys().filter(|path| alone.files.contains(path)).cloned());
+        let only_indexes = survey.absent.is_empty() && survey.changed_files.is_empty();
+        // Indexes that do not find a module may be the ones that belong there; only making them tells.
+        if survey.is_complete() || (only_indexes && self.has_right_indexes(target, &parsed, asked)?) {
+            return Ok(Answer::Nothing(survey.report));
+        }
+        let mut what: Vec<String> = survey.absent.into_iter().map(|module| module.name).collect();
+        what.extend(survey.changed_files);
         let what = if what.is_empty() { "module indexes".to_owned() } else { what.join(" ") };
-        let wanted = self.injections.wanted.entry(file.clone()).or_default();
-        let is_first = wanted.modules.is_empty() && wanted.files.is_empty();
+        let summary = format!("{name}: {what}");
+        let wanted = self.injections.wanted.entry(GuestPath::root().join(name)).or_insert_with(|| Wanted {
+            rules: Vec::new(),
+            path: name.clone(),
+            version: target.kernel.version.clone(),
+            directory: target.directory.to_owned(),
+            modules: Vec::new(),
+            files: BTreeMap::new(),
+        });
+        wanted.rules.push((asked.rule.clone(), summary.clone()));
         for module in &asked.modules {
             if !wanted.modules.contains(module) {
                 wanted.modules.push(module.clone());
             }
         }
         wanted.files.extend(asked.files.clone());
-        let wanted = wanted.clone();
-        let append = match is_first {
-            true => alone,
-            false => match plan(&wanted.modules, &wanted.files).map_err(fail)? {
-                Injection::Append(append) => append,
-                Injection::Nothing(report) => return Ok(Answer::Nothing(report)),
-            },
+        Ok(Answer::Planned { summary, report: survey.report })
+    }
+
+    fn has_right_indexes(
+        &self,
+        target: &Target<'_>,
+        parsed: &Parsed,
+        asked: &Asked,
+    ) -> Result<bool, FixError> {
+        let source = TreeModules::new(self.tree(), GuestPath::root().join(target.directory));
+        let options = InjectionOptions { limits: Limits::default(), extra_files: asked.files.clone() };
+        let planned = plan_injection(
+            &parsed.original,
+            &parsed.archive,
+            &parsed.kernel,
+            &source,
+            &asked.modules,
+            &options,
+        );
+        match planned {
+            Ok(planned) => Ok(matches!(planned, Injection::Nothing(_))),
+            Err(source) => Err(FixError::Initramfs { path: target.info.path.clone(), source }),
+        }
+    }
+
+    /// Plans one change for each initramfs that rules asked something of. What is refused by name comes back, with the
+    /// rules that asked for it.
+    pub(crate) fn finish_injections(&mut self) -> Result<Vec<RefusedInjection>, FixError> {
+        let mut refused = Vec::new();
+        for (file, wanted) in std::mem::take(&mut self.injections.wanted) {
+            if let Err(error) = self.finish_one(&file, &wanted) {
+                if report::Diagnose::class(&error) != report::Class::Unsupported {
+                    return Err(error);
+                }
+                let rules = wanted.rules.into_iter().map(|(rule, _)| rule).collect();
+                let line = format!("{error} [{}]", report::Diagnose::code(&error));
+                refused.push(RefusedInjection { rules, line });
+            }
+        }
+        self.injections.parsed.clear();
+        Ok(refused)
+    }
+
+    fn finish_one(&mut self, file: &GuestPath, wanted: &Wanted) -> Result<(), FixError> {
+        let Wanted { path: name, version, directory, .. } = wanted;
+        let fail = |source| FixError::Initramfs { path: name.clone(), source };
+        let parsed = self.parse(file, name, version, directory)?;
+        let source = TreeModules::new(self.tree(), GuestPath::root().join(directory));
+        let limits = Limits::default();
+        let options = InjectionOptions { limits, extra_files: wanted.files.clone() };
+        let planned = plan_injection(
+            &parsed.original,
+            &parsed.archive,
+            &parsed.kernel,
+            &source,
+            &wanted.modules,
+            &options,
+        );
+        let append = match planned.map_err(fail)? {
+            Injection::Append(append) => append,
+            Injection::Nothing(_) => return Ok(()),
         };
         let old_len = parsed.original.len() as u64;
-        self.forget(&file);
-        let room = Room::of(self, &file, old_len)?;
+        let room = Room::of(self, file, old_len)?;
         let append_len = old_len + append.bytes.len() as u64;
         let (action, how) = if append.hazard.is_none() && room.fits(append_len) {
-            let how = format!("in a segment of {} bytes ({})", append.bytes.len(), append.compression);
+            let how = format!("a segment of {} bytes ({})", append.bytes.len(), append.compression);
             (Action::Append { old_len, bytes: append.bytes.clone() }, how)
         } else {
             let new = rewrite_last_segment(&parsed.original, &parsed.archive, &append, &Limits::default())
@@ -215,10 +290,24 @@ impl Stage<'_> {
             let how = format!("the last segment packed anew in {} bytes: {why}", new.len());
             (Action::Rewrite { old_len, new }, how)
         };
-        let summary = format!("{name}: {what}, {how}");
-        self.change_large(&asked.rule, &file, action, vec![summary.clone()])?;
-        Ok(Answer::Planned { summary, report })
+        let mut rules = wanted.rules.iter();
+        if let Some((rule, summary)) = rules.next() {
+            let how = format!("{name}: {how}");
+            self.change_large(rule, file, action, vec![how, summary.clone()])?;
+        }
+        for (rule, summary) in rules {
+            self.note(file, rule, summary.clone());
+        }
+        Ok(())
     }
+}
+
+/// An injection that was refused by name.
+pub(crate) struct RefusedInjection {
+    /// Rules that asked for it.
+    pub rules: Vec<String>,
+    /// Why.
+    pub line: String,
 }
 
 /// Room for one file on its filesystem.

@@ -104,6 +104,12 @@ pub fn plan(
             (None, None) => rules::run(spec, &context, &mut stage)?,
         });
     }
+    for refused in stage.finish_injections()? {
+        for finding in findings.iter_mut().filter(|finding| refused.rules.contains(&finding.rule)) {
+            finding.state = State::NotFixable;
+            finding.evidence.insert(0, refused.line.clone());
+        }
+    }
     let (edits, disk_edits) = stage.into_edits();
     Ok(Plan { findings, edits, disk_edits })
 }

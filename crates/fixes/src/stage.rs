@@ -264,7 +264,7 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    /// Plans a change of a large file; it takes the place of an earlier one of the same file.
+    /// Plans a change of a large file. There is one at most for each file.
     pub fn change_large(
         &mut self,
         rule: &str,
@@ -274,7 +274,7 @@ impl<'t> Stage<'t> {
     ) -> Result<(), FixError> {
         let real = self.real_path(path)?;
         match self.edits.get(&real).map(|edit| &edit.action) {
-            None | Some(Action::Append { .. } | Action::Rewrite { .. } | Action::Attributes) => {
+            None | Some(Action::Attributes) => {
                 self.replace(rule, real, action, summary);
                 Ok(())
             }
@@ -282,10 +282,10 @@ impl<'t> Stage<'t> {
         }
     }
 
-    /// Takes back the change of a large file, which is then planned anew; its rules stay noted.
-    pub(crate) fn forget(&mut self, path: &GuestPath) {
+    /// Notes one more rule on a planned edit.
+    pub(crate) fn note(&mut self, path: &GuestPath, rule: &str, summary: String) {
         if let Some(edit) = self.edits.get_mut(path) {
-            edit.action = Action::Attributes;
+            edit.note(rule, vec![summary]);
         }
     }
 

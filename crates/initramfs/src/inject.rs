@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::addition::Addition;
 use crate::encode::{pack, writable};
 use crate::index::{DepmodModule, generate_builtin_indexes, generate_indexes};
+use crate::kernel_modules::KernelModule;
 use crate::module_file::load_module;
 use crate::module_name::plain_path;
 use crate::{
@@ -81,18 +82,35 @@ pub struct Append {
     pub(crate) addition: Addition,
 }
 
-/// Plans the injection of `wanted` modules (names or aliases) and everything they need.
-///
-/// The planned file is parsed again and its tree compared with the intended one before this returns.
-pub fn plan_injection(
-    original: &[u8],
+/// What an injection would have to add.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The outcome for each wanted name.
+    pub report: WantedReport,
+    /// Modules that are not inside, in load order.
+    pub absent: Vec<KernelModule>,
+    /// True when a wanted module is inside and the indexes inside do not find it.
+    pub lacks_indexes: bool,
+    /// Extra files that are not inside with their content, by path.
+    pub changed_files: Vec<String>,
+}
+
+impl Survey {
+    /// True when everything is there.
+    pub fn is_complete(&self) -> bool {
+        self.absent.is_empty() && !self.lacks_indexes && self.changed_files.is_empty()
+    }
+}
+
+/// Looks what [`plan_injection`] would add, without reading a module or packing anything. Refuses what it refuses by
+/// name.
+pub fn survey_injection(
     archive: &Archive,
     kernel: &KernelModules,
-    source: &dyn ModuleSource,
     wanted: &[String],
-    options: &InjectionOptions,
-) -> Result<Injection, InitramfsError> {
-    let generator = supported_generator(archive)?;
+    extra_files: &BTreeMap<String, Vec<u8>>,
+) -> Result<Survey, InitramfsError> {
+    supported_generator(archive)?;
     check_kernel(archive, kernel)?;
     let closure = kernel.closure(wanted)?;
     let inside = modules_inside(archive, kernel);
@@ -110,16 +128,44 @@ pub fn plan_injection(
         missing: closure.missing,
         blacklisted: closure.modules.iter().filter_map(|module| place(&module.name)).collect(),
     };
-    let absent: Vec<_> = closure.modules.iter().filter(|module| !inside.contains_key(&module.name)).collect();
     let is_unindexed = |name: &String| match driver_state(archive, kernel, name) {
         DriverState::InInitramfs { problems } => problems.iter().any(|problem| problem.is_index()),
         _ => false,
     };
+    let is_there =
+        |path: &String, content: &Vec<u8>| archive.read_file(path).is_some_and(|old| *old == **content);
+    Ok(Survey {
+        lacks_indexes: report.present.iter().any(is_unindexed),
+        absent: closure.modules.into_iter().filter(|module| !inside.contains_key(&module.name)).collect(),
+        changed_files: extra_files
+            .iter()
+            .filter(|(path, content)| !is_there(path, content))
+            .map(|(path, _)| path.clone())
+            .collect(),
+        report,
+    })
+}
+
+/// Plans the injection of `wanted` modules (names or aliases) and everything they need.
+///
+/// The planned file is parsed again and its tree compared with the intended one before this returns.
+pub fn plan_injection(
+    original: &[u8],
+    archive: &Archive,
+    kernel: &KernelModules,
+    source: &dyn ModuleSource,
+    wanted: &[String],
+    options: &InjectionOptions,
+) -> Result<Injection, InitramfsError> {
+    let Survey { report, absent, lacks_indexes, .. } =
+        survey_injection(archive, kernel, wanted, &options.extra_files)?;
+    let generator = supported_generator(archive)?;
+    let inside = modules_inside(archive, kernel);
 
     let mut addition = Addition::to(archive.tree());
     let mut files = Files { archive, addition: &mut addition, changed: BTreeSet::new() };
     let mut added = Vec::new();
-    if !absent.is_empty() || report.present.iter().any(is_unindexed) {
+    if !absent.is_empty() || lacks_indexes {
         let dir =
             archive.module_dir(kernel.kver()).unwrap_or_else(|| format!("lib/modules/{}", kernel.kver()));
         let mut set = ModuleSet::new(kernel.kver(), &options.limits);

@@ -39,7 +39,9 @@ pub use index::{
     DepmodModule, IndexEntry, IndexFiles, decode_index, encode_index, generate_builtin_indexes,
     generate_indexes,
 };
-pub use inject::{AddedModule, Append, Injection, InjectionOptions, WantedReport, plan_injection};
+pub use inject::{
+    AddedModule, Append, Injection, InjectionOptions, Survey, WantedReport, plan_injection, survey_injection,
+};
 pub use kernel_modules::{Closure, KernelModule, KernelModules, Lookup};
 pub use limits::Limits;
 pub use module_name::module_name;

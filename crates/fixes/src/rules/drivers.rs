@@ -46,7 +46,8 @@ pub fn inject_modules(
 ) -> Result<InjectionPlan, FixError> {
     let mut stage = Stage::new(tree);
     let request = Request { rule: "initramfs.inject", modules, needed: modules };
-    let Outcome { remarks, obstacles, .. } = inject(&request, guest, &mut stage)?;
+    let Outcome { remarks, mut obstacles, .. } = inject(&request, guest, &mut stage)?;
+    obstacles.extend(stage.finish_injections()?.into_iter().map(|refused| refused.line));
     let (edits, _) = stage.into_edits();
     Ok(InjectionPlan { edits, obstacles, remarks })
 }
