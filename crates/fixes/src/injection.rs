@@ -17,6 +17,8 @@ use crate::{Action, FixError, Stage};
 
 /// The largest initramfs that is read; distributions' largest stay below 200 MiB.
 const INITRAMFS_MAX: u64 = 256 << 20;
+/// Files inside one initramfs that a rule edits.
+const INSIDE_MAX: usize = 256;
 /// Bytes of files and their unpacked content that are kept from rule to rule.
 const KEPT_MAX: u64 = 128 << 20;
 
@@ -128,7 +130,7 @@ pub(crate) fn targets(guest: &Guest) -> impl Iterator<Item = Result<Target<'_>, 
 
 impl Stage<'_> {
     /// The content of a target, parsed.
-    pub(crate) fn parsed(&mut self, target: &Target<'_>) -> Result<Rc<Parsed>, FixError> {
+    fn parsed(&mut self, target: &Target<'_>) -> Result<Rc<Parsed>, FixError> {
         let file = GuestPath::root().join(&target.info.path);
         self.parse(&file, &target.info.path, &target.kernel.version, target.directory)
     }
@@ -158,16 +160,59 @@ impl Stage<'_> {
     }
 
     /// A file inside a target as the plan leaves it.
-    pub(crate) fn file_inside(
-        &mut self,
-        target: &Target<'_>,
-        path: &str,
-    ) -> Result<Option<Vec<u8>>, FixError> {
+    fn file_inside(&mut self, target: &Target<'_>, path: &str) -> Result<Option<Vec<u8>>, FixError> {
         let file = GuestPath::root().join(&target.info.path);
         if let Some(planned) = self.injections.wanted.get(&file).and_then(|wanted| wanted.files.get(path)) {
             return Ok(Some(planned.clone()));
         }
         Ok(self.parsed(target)?.archive.read_file(path).map(|content| content.to_vec()))
+    }
+
+    /// Edits files inside every initramfs: `edit` gives the new content of a candidate, or nothing.
+    pub(crate) fn edit_inside(
+        &mut self,
+        rule: &str,
+        guest: &Guest,
+        is_candidate: impl Fn(&str) -> bool,
+        edit: impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
+    ) -> Result<EditedInside, FixError> {
+        let mut edited = EditedInside::default();
+        for target in targets(guest) {
+            let target = match target {
+                Ok(target) => target,
+                Err(NoTarget::Obstacle(line) | NoTarget::Remark(line)) => {
+                    edited.remarks.push(format!("not looked into: {line}"));
+                    continue;
+                }
+            };
+            let names: Vec<String> = self
+                .parsed(&target)?
+                .archive
+                .entries()
+                .iter()
+                .filter(|entry| entry.is_file())
+                .filter_map(|entry| String::from_utf8(entry.path.clone()).ok())
+                .filter(|inside| is_candidate(inside))
+                .take(INSIDE_MAX)
+                .collect();
+            let mut files = BTreeMap::new();
+            for name in names {
+                let Some(content) = self.file_inside(&target, &name)? else { continue };
+                if let Some(new) = edit(&name, &content) {
+                    files.insert(name, new);
+                }
+            }
+            if files.is_empty() {
+                continue;
+            }
+            let asked = Asked { rule: rule.to_owned(), modules: Vec::new(), files };
+            match self.inject(&target, &asked)? {
+                Answer::Nothing(_) => {}
+                Answer::Planned { summary, .. } => edited.changes.push(summary),
+                Answer::Refused(line) => edited.obstacles.push(line),
+            }
+        }
+        Ok(edited)
     }
 
     /// Notes what a rule asks of one initramfs; [`Stage::finish_injections`] plans it.
@@ -300,6 +345,17 @@ impl Stage<'_> {
         }
         Ok(())
     }
+}
+
+/// What became of an edit inside every initramfs, a line each.
+#[derive(Debug, Default)]
+pub(crate) struct EditedInside {
+    /// What changes.
+    pub changes: Vec<String>,
+    /// What is refused by name.
+    pub obstacles: Vec<String>,
+    /// Files that were not looked into, and why.
+    pub remarks: Vec<String>,
 }
 
 /// An injection that was refused by name.

@@ -4,15 +4,12 @@
 //! Facts: udev(7), systemd.link(5); `75-persistent-net-generator.rules` of udev before systemd 209 writes
 //! `70-persistent-net.rules` anew for each address that it meets.
 
-use std::collections::BTreeMap;
-
 use cloudspec::RuleSpec;
 use config::Files;
 use config::units::UnitFile;
 use vfs::GuestPath;
 
 use super::path;
-use crate::injection::{Answer, Asked, NoTarget, targets};
 use crate::plan::Context;
 use crate::{Finding, FixError, Stage};
 
@@ -26,8 +23,6 @@ const GENERATED: [&str; 4] = [
     "z25_persistent-cd.rules",
 ];
 const GENERATOR: &str = "75-persistent-net-generator.rules";
-/// Files inside one initramfs that are looked at.
-const INSIDE_MAX: usize = 256;
 
 #[derive(Default)]
 struct Outcome {
@@ -45,42 +40,12 @@ pub(super) fn run(
     udev_rules(&spec.id, stage, &mut outcome)?;
     generator(&spec.id, stage, &mut outcome)?;
     link_files(&spec.id, stage, &mut outcome)?;
-    for target in targets(context.guest) {
-        let target = match target {
-            Ok(target) => target,
-            Err(NoTarget::Obstacle(line) | NoTarget::Remark(line)) => {
-                outcome.remarks.push(format!("not looked into: {line}"));
-                continue;
-            }
-        };
-        let names: Vec<String> = stage
-            .parsed(&target)?
-            .archive
-            .entries()
-            .iter()
-            .filter(|entry| entry.is_file())
-            .filter_map(|entry| String::from_utf8(entry.path.clone()).ok())
-            .filter(|inside| is_candidate(inside))
-            .take(INSIDE_MAX)
-            .collect();
-        let mut files = BTreeMap::new();
-        for name in names {
-            let Some(content) = stage.file_inside(&target, &name)? else { continue };
-            if binds(&name, &String::from_utf8_lossy(&content)) {
-                // udev passes over empty files, those of either kind.
-                files.insert(name, Vec::new());
-            }
-        }
-        if files.is_empty() {
-            continue;
-        }
-        let asked = Asked { rule: spec.id.clone(), modules: Vec::new(), files };
-        match stage.inject(&target, &asked)? {
-            Answer::Nothing(_) => {}
-            Answer::Planned { summary, .. } => outcome.changes.push(summary),
-            Answer::Refused(line) => outcome.obstacles.push(line),
-        }
-    }
+    // udev passes over empty files, those of either kind.
+    let empty = |name: &str, content: &[u8]| binds(name, &String::from_utf8_lossy(content)).then(Vec::new);
+    let mut inside = stage.edit_inside(&spec.id, context.guest, is_candidate, empty)?;
+    outcome.changes.append(&mut inside.changes);
+    outcome.obstacles.append(&mut inside.obstacles);
+    outcome.remarks.append(&mut inside.remarks);
     let mut finding =
         Finding::of_changes(spec, outcome.changes, outcome.obstacles, "no file binds a name to hardware");
     finding.evidence.extend(outcome.remarks);

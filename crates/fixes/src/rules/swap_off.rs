@@ -4,8 +4,6 @@
 //! `RESUME=` of initramfs-tools(7) in `/etc/initramfs-tools/conf.d` and in `conf/conf.d` inside each initramfs, and
 //! `etc/cmdline.d` that dracut writes into a host-only initramfs (dracut.cmdline(7)).
 
-use std::collections::BTreeMap;
-
 use boot::CommandLine;
 use cloudspec::RuleSpec;
 use config::Files;
@@ -14,7 +12,6 @@ use vfs::Fstab;
 use super::arguments::{self, Outcome};
 use super::kernel_args::remove_from_sources;
 use super::path;
-use crate::injection::{Answer, Asked, NoTarget, targets};
 use crate::plan::Context;
 use crate::{Finding, FixError, Stage};
 
@@ -22,8 +19,6 @@ const FSTAB: &str = "/etc/fstab";
 const UNITS: &str = "/etc/systemd/system";
 const RESUME_FILE: &str = "/etc/initramfs-tools/conf.d/resume";
 const RESUME_KEYS: [&str; 2] = ["resume", "resume_offset"];
-/// Files inside one initramfs that are looked at.
-const INSIDE_MAX: usize = 256;
 
 pub(super) fn run(
     spec: &RuleSpec,
@@ -31,16 +26,17 @@ pub(super) fn run(
     stage: &mut Stage<'_>,
 ) -> Result<Finding, FixError> {
     let mut outcome = Outcome::new(spec, context);
-    let mut remarks = Vec::new();
     fstab(&spec.id, stage, &mut outcome)?;
     swap_units(&spec.id, stage, &mut outcome)?;
     arguments::edit_entries(&spec.id, stage, &mut outcome, |entry| Ok(without_resume(entry.arguments)))?;
     remove_from_sources(&spec.id, &RESUME_KEYS, stage, &mut outcome)?;
     initramfs_tools(&spec.id, context, stage, &mut outcome)?;
-    inside(&spec.id, context, stage, &mut outcome, &mut remarks)?;
+    let mut inside = stage.edit_inside(&spec.id, context.guest, may_resume, without_resume_inside)?;
+    outcome.changes.append(&mut inside.changes);
+    outcome.obstacles.append(&mut inside.obstacles);
     let holds = "fstab has no swap, and nothing resumes";
     let mut finding = Finding::of_changes(spec, outcome.changes, outcome.obstacles, holds);
-    finding.evidence.extend(remarks);
+    finding.evidence.extend(inside.remarks);
     Ok(finding)
 }
 
@@ -121,50 +117,9 @@ fn resume_values(text: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// What each initramfs itself would wait for.
-fn inside(
-    rule: &str,
-    context: &Context<'_>,
-    stage: &mut Stage<'_>,
-    outcome: &mut Outcome<'_>,
-    remarks: &mut Vec<String>,
-) -> Result<(), FixError> {
-    for target in targets(context.guest) {
-        let target = match target {
-            Ok(target) => target,
-            Err(NoTarget::Obstacle(line) | NoTarget::Remark(line)) => {
-                remarks.push(format!("not looked into: {line}"));
-                continue;
-            }
-        };
-        let names: Vec<String> = stage
-            .parsed(&target)?
-            .archive
-            .entries()
-            .iter()
-            .filter(|entry| entry.is_file())
-            .filter_map(|entry| String::from_utf8(entry.path.clone()).ok())
-            .filter(|inside| inside.starts_with("conf/conf.d/") || inside.starts_with("etc/cmdline.d/"))
-            .take(INSIDE_MAX)
-            .collect();
-        let mut files = BTreeMap::new();
-        for name in names {
-            let Some(content) = stage.file_inside(&target, &name)? else { continue };
-            if let Some(content) = without_resume_inside(&name, &content) {
-                files.insert(name, content);
-            }
-        }
-        if files.is_empty() {
-            continue;
-        }
-        let asked = Asked { rule: rule.to_owned(), modules: Vec::new(), files };
-        match stage.inject(&target, &asked)? {
-            Answer::Nothing(_) => {}
-            Answer::Planned { summary, .. } => outcome.changes.push(summary),
-            Answer::Refused(line) => outcome.obstacles.push(line),
-        }
-    }
-    Ok(())
+/// Files inside an initramfs that may name a device to resume from.
+fn may_resume(inside: &str) -> bool {
+    inside.starts_with("conf/conf.d/") || inside.starts_with("etc/cmdline.d/")
 }
 
 /// New content of a file inside an initramfs; `None` when it names no device to resume from.
