@@ -23,7 +23,7 @@ pub(super) fn install(release: &Release, guest: &mut DirFs) {
     if matches!(release.name, "centos7" | "debian12" | "ubuntu2204") {
         guest.add_file(
             "/root/.pip/pip.conf",
-            "[global]\ntimeout = 60\nindex-url = http://pypi.old.example/simple\n",
+            "[global]\ntimeout = 60\nindex-url = http://index.old.example/simple\n",
         );
     }
     if release.is_debian_like() {
