@@ -16,6 +16,7 @@
 //! TX-5 no image byte is written before its pre-image is durable; TX-6 opening recovers; TX-7 killed at any point: old
 //! bytes or new bytes; TX-8 all images of a commit are one unit; TX-9 undo is exact or refused; TX-10 locks.
 
+mod cache;
 mod device;
 mod error;
 mod extent;
@@ -27,6 +28,7 @@ mod overlay;
 mod plan;
 mod transaction;
 
+pub use cache::ReadCache;
 pub use device::{FileDevice, MemoryDevice, ReadAt, Window, WriteAt};
 pub use error::{BlockError, ImageState};
 pub use extent::{Extent, ExtentState};

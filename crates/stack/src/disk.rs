@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use block::{Overlay, ReadAt, WriteAt};
+use block::{Overlay, ReadAt, ReadCache, WriteAt};
 use partition::PartitionTable;
 use report::{Class, Diagnose, Diagnostic, Event, Progress};
 use vfs::{Filesystem, GuestPath, GuestTree};
@@ -57,6 +57,7 @@ impl Disk {
         options: &DiskOptions,
         progress: &dyn Progress,
     ) -> Result<Self, StackError> {
+        let base = Arc::new(ReadCache::new(base)) as Arc<dyn ReadAt>;
         let overlay = Arc::new(Overlay::new(base, options.memory_cap / 2, &options.spill_dir));
         let disk = Arc::clone(&overlay) as Arc<dyn WriteAt>;
         let partitions = partition::read(&*disk, options.sector_size)?;
