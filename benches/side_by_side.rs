@@ -162,6 +162,14 @@ fn main() -> Result<(), AnyError> {
     compare(&[inspect("inspect, qcow2 of 2 GiB", &example)], RUNS)?;
     compare(&[inspect("inspect, raw of 2 GiB", &raw_original)], RUNS)?;
     compare(&[inspect("inspect, qcow2 of 1 TiB, sparse", &huge)], RUNS)?;
+    // Exit code 1 says that the image does not meet the profile yet.
+    let check = "\"$0\" check --quiet --profile alibaba \"$1\"; test $? = 1";
+    let check = Subject {
+        name: "check --profile alibaba, qcow2 of 2 GiB",
+        prepare: &nothing,
+        command: words(&[&"sh", &"-c", &check, &coldfit, &example]),
+    };
+    compare(&[check], RUNS)?;
     let fix = |name, prepare, image: &Path, more: &[&str]| Subject {
         name,
         prepare,
