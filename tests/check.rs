@@ -16,7 +16,7 @@ use std::path::Path;
 use serde_json::Value;
 use testkit::recipe::Image;
 
-use support::{coldfit, image, partition, same_bytes, text, to_raw};
+use support::{coldfit, image, partition, same_bytes, text, to_raw, tool};
 
 /// Items of the cloud's image check, as its page lists them.
 const ITEMS: [&str; 18] = [
@@ -232,4 +232,37 @@ fn the_efi_system_partition_is_told_and_checked() {
     file.write_all_at(&[0x55; 64], first_fat + 12).unwrap();
     let damaged = fsck(1);
     assert!(!layer(&damaged)["problems"].as_array().unwrap().is_empty(), "{damaged}");
+}
+
+/// Features that the import page bans, by what mke2fs really makes.
+#[test]
+fn banned_ext4_features_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    std::fs::create_dir_all(tree.join("sbin")).unwrap();
+    std::fs::write(tree.join("etc/os-release"), "ID=debian\nVERSION_ID=\"12\"\n").unwrap();
+    std::fs::write(tree.join("etc/fstab"), "LABEL=root / ext4 defaults 0 1\n").unwrap();
+    std::fs::write(tree.join("sbin/init"), "").unwrap();
+    let rules = "disk.ext4-64bit,disk.ext4-project-quota";
+    for (features, wide, quota) in [
+        ("^64bit", "holds", "holds"),
+        ("64bit", "needs-action", "holds"),
+        ("^64bit,quota", "holds", "holds"),
+        ("^64bit,quota,project", "holds", "needs-action"),
+    ] {
+        let image = dir.path().join("fs.raw");
+        let (tree, path) = (tree.to_str().unwrap(), image.to_str().unwrap());
+        let _ = std::fs::remove_file(&image);
+        tool(
+            "mke2fs",
+            ["-q", "-t", "ext4", "-I", "256", "-L", "root", "-O", features, "-d", tree, path, "16M"],
+        );
+        // The rules only recommend it, unless the switch says otherwise.
+        let report = check(&image, &["--only", rules], 0);
+        assert_eq!(state(&report, "findings", "disk.ext4-64bit"), wide, "{features}");
+        assert_eq!(state(&report, "findings", "disk.ext4-project-quota"), quota, "{features}");
+        let is_banned = wide != "holds" || quota != "holds";
+        check(&image, &["--only", rules, "--set", "strict-fs=on"], i32::from(is_banned));
+    }
 }
