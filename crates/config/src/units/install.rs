@@ -186,7 +186,10 @@ impl Units<'_> {
             let install = self.install(&unit)?;
             let suffix = unit.name.rsplit('.').next();
             for alias in &install.aliases {
-                let is_fitting = is_unit_name(alias) && alias.rsplit('.').next() == suffix;
+                // A template may be called by templates and instances only, any other unit by neither (systemd.unit(5)).
+                let is_fitting = is_unit_name(alias)
+                    && alias.rsplit('.').next() == suffix
+                    && alias.contains('@') == unit.name.contains('@');
                 if is_fitting && *alias != unit.name {
                     self.add_link(format!("{CONFIG}/{alias}"), &unit.path, false, &mut changes)?;
                 }
