@@ -65,6 +65,12 @@ pub enum BlockError {
         /// What is wrong.
         detail: String,
     },
+    /// A file changed while it was read, although it was locked.
+    #[error("{}: another program changed it while it was read", path.display())]
+    Changed {
+        /// Host path.
+        path: PathBuf,
+    },
     /// The path names nothing that can be used as an image in this way.
     #[error("{}: not usable as an image: {reason}", path.display())]
     NotAnImageFile {
@@ -146,6 +152,7 @@ impl Diagnose for BlockError {
             BlockError::PastEnd { .. } => "block.range",
             BlockError::Failed { .. } => "block.failed",
             BlockError::InUse { .. } => "image.in-use",
+            BlockError::Changed { .. } => "image.changed",
             BlockError::GateDenied { .. } => "image.gate-denied",
             BlockError::Journal { code, .. } => code,
             BlockError::NotAnImageFile { .. } => "image.kind",
@@ -172,7 +179,7 @@ impl Diagnose for BlockError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            BlockError::InUse { .. } => {
+            BlockError::InUse { .. } | BlockError::Changed { .. } => {
                 Some("Stop the program that uses the image, or work on a copy.".into())
             }
             BlockError::Journal { code, .. } => journal_hint(code).map(str::to_owned),

@@ -4,6 +4,7 @@
 //! at every operation, tear and reorder what was not synced, and show that recovery still works.
 //! [`SystemHost`] is the real one.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -51,6 +52,8 @@ pub struct HostMetadata {
     pub mode: u32,
     /// Time of the last change of content: seconds and nanoseconds.
     pub modified: (i64, u32),
+    /// Time of the last change of content or inode, which no program can set back.
+    pub changed: (i64, u32),
     /// What it is.
     pub kind: HostFileKind,
 }
@@ -99,6 +102,10 @@ pub trait Host: Send + Sync {
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Paths in `dir` whose file names begin with `prefix`. A host that cannot list says that there are none.
+    fn names_with_prefix(&self, _dir: &Path, _prefix: &OsStr) -> io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
     /// Names made, renamed and removed in `dir` are durable when this returns.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
@@ -135,6 +142,7 @@ impl HostFile for SystemFile {
             owner: metadata.uid(),
             mode: metadata.mode() & 0o777,
             modified: (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0)),
+            changed: (metadata.ctime(), u32::try_from(metadata.ctime_nsec()).unwrap_or(0)),
             kind,
         })
     }
@@ -227,6 +235,17 @@ impl Host for SystemHost {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn names_with_prefix(&self, dir: &Path, prefix: &OsStr) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+                names.push(entry.path());
+            }
+        }
+        Ok(names)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

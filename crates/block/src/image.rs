@@ -144,8 +144,51 @@ impl ImageFile {
         Arc::clone(&self.shared) as Arc<dyn ReadAt>
     }
 
+    /// What a copy needs beside the bytes: the operating system's file, and whether it stayed as it was.
+    pub fn handle(&self) -> ImageHandle {
+        ImageHandle { shared: Arc::clone(&self.shared) }
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+/// An open image file for those that copy it; keeps the file open and locked.
+#[derive(Clone)]
+pub struct ImageHandle {
+    shared: Arc<Shared>,
+}
+
+impl ImageHandle {
+    /// Resolved host path.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// The file of the operating system; `None` where its bytes are not what a reader sees: behind a view of an
+    /// interrupted commit, and on a simulated host.
+    pub fn system_file(&self) -> Option<&std::fs::File> {
+        match self.shared.view {
+            Some(_) => None,
+            None => self.shared.file.system_file(),
+        }
+    }
+
+    /// Facts from when the file was opened and locked.
+    pub fn metadata(&self) -> HostMetadata {
+        self.shared.metadata
+    }
+
+    /// Fails when length, content or inode of the file changed since it was locked: whoever did it did not ask for
+    /// the lock, and what was read is a mixture.
+    pub fn check_unchanged(&self) -> Result<(), BlockError> {
+        let path = &self.shared.path;
+        let now = self.shared.file.metadata().map_err(|source| BlockError::io("inspect", path, source))?;
+        match now == self.shared.metadata {
+            true => Ok(()),
+            false => Err(BlockError::Changed { path: path.clone() }),
+        }
     }
 }
 

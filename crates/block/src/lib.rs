@@ -34,11 +34,11 @@ pub use error::{BlockError, ImageState};
 pub use extent::{Extent, ExtentState};
 pub use gate::{AllowBelow, DenyAll, OpenGate};
 pub use host::{Access, Host, HostFile, HostFileKind, HostMetadata, SystemHost};
-pub use image::ImageFile;
+pub use image::{ImageFile, ImageHandle};
 pub use lock::LockOutcome;
 pub use overlay::{ChangeSet, Overlay, PAGE_BYTES};
 pub use plan::{HostPlan, HostWrite, WriteSource, raw_plan};
 pub use transaction::{
-    CommitOptions, CommitReport, CommitUnit, NewImageOptions, RecoveryReport, UndoReport, commit_in_place,
-    commit_to_new, default_undo_path, undo, undo_on,
+    CommitOptions, CommitReport, CommitUnit, NewFile, NewImageOptions, RecoveryReport, UndoReport,
+    commit_in_place, commit_to_new, default_undo_path, undo, undo_on,
 };

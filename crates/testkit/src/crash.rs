@@ -473,6 +473,7 @@ impl HostFile for CrashFile {
             owner: 0,
             mode: 0o644,
             modified: (content.modified as i64, 0),
+            changed: (content.modified as i64, 0),
             kind: HostFileKind::Regular,
         })
     }

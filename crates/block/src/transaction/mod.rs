@@ -5,12 +5,14 @@
 mod commit;
 mod format;
 pub(crate) mod journal;
+mod new_file;
 mod new_image;
 pub(crate) mod recover;
 mod spool;
 mod undo;
 
 pub use commit::{CommitOptions, CommitReport, CommitUnit, commit_in_place};
+pub use new_file::NewFile;
 pub use new_image::{NewImageOptions, commit_to_new};
 pub use recover::RecoveryReport;
 pub use undo::{UndoReport, default_undo_path, undo, undo_on};

@@ -1,17 +1,18 @@
 //! Committing to a new image; the source stays as it is.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use report::{Event, Progress};
 use rustix::io::Errno;
 
-use super::commit::{CommitReport, new_unit_id};
+use super::commit::CommitReport;
 use super::format::MAX_RECORD_BYTES;
-use super::journal::{fault, journal_path, open_if_there, parent_dir};
+use super::journal::parent_dir;
+use super::new_file::NewFile;
 use crate::image::Shared;
-use crate::{Access, BlockError, Host, HostFile, HostPlan, ImageFile, ImageState, ReadAt};
+use crate::{BlockError, HostFile, HostPlan, ImageFile, ImageState, ReadAt};
 
 /// Unit in which zeroes are left out of a copy that cannot ask the host for holes.
 const ZERO_UNIT: usize = 64 << 10;
@@ -37,37 +38,26 @@ pub fn commit_to_new(
     let source = image.shared();
     let host = source.host.as_ref();
     plan.check(source.len()).map_err(BlockError::BadPlan)?;
-    let target = Target::check(image, out, options, progress)?;
+    let target = NewFile::create(
+        Arc::clone(&source.host),
+        out,
+        &[source.metadata],
+        options.force,
+        source.metadata.mode,
+        progress,
+    )?;
     progress.event(Event::Stage { name: "commit", total: Some(plan.new_len) });
-    let partial = target.partial_path();
-    let made = make(host, source, plan, &partial, progress).and_then(|(written_bytes, sync_time)| {
-        let renamed = match &target.replaced {
-            Some(_) => host.rename(&partial, &target.path),
-            None => host.rename_new(&partial, &target.path),
-        };
-        match renamed {
-            Ok(()) => Ok((written_bytes, sync_time)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(target.exists()),
-            Err(error) => Err(BlockError::io("rename to", &target.path, error)),
-        }
-    });
-    let (written_bytes, mut sync_time) = match made {
-        Ok(made) => made,
-        Err(error) => {
-            // The first error counts; the partial file has no name that anybody uses.
-            let _ = host.remove(&partial);
-            return Err(error);
-        }
-    };
+    let (written_bytes, mut sync_time) = make(&target, source, plan, progress)?;
+    let path = target.finish(false)?;
     let sync_started = Instant::now();
-    let dir = parent_dir(&target.path);
+    let dir = parent_dir(&path);
     host.sync_dir(dir).map_err(|error| BlockError::Commit {
         cause: Box::new(BlockError::io("sync the directory", dir, error)),
         state: ImageState::Written,
     })?;
     sync_time += sync_started.elapsed();
     Ok(CommitReport {
-        images: vec![target.path],
+        images: vec![path],
         written_bytes,
         sync_time,
         total_time: started.elapsed(),
@@ -75,86 +65,18 @@ pub fn commit_to_new(
     })
 }
 
-struct Target {
-    path: PathBuf,
-    /// The file to be replaced, locked, so that nobody uses it.
-    replaced: Option<ImageFile>,
-}
-
-impl Target {
-    fn check(
-        image: &ImageFile,
-        out: &Path,
-        options: &NewImageOptions,
-        progress: &dyn Progress,
-    ) -> Result<Self, BlockError> {
-        let host = &image.shared().host;
-        let refuse = |reason| BlockError::Target { path: out.to_owned(), reason };
-        let name = out.file_name().ok_or_else(|| refuse("names no file"))?;
-        let dir = parent_dir(out);
-        let dir = host.resolve(dir).map_err(|source| BlockError::io("open", dir, source))?;
-        let mut path = dir.join(name);
-        match host.resolve(out) {
-            // What is really there is replaced, not a symbolic link to it.
-            Ok(resolved) => path = resolved,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let journal = journal_path(&path);
-                if open_if_there(host.as_ref(), &journal, Access::Read)?.is_some() {
-                    return Err(fault(
-                        &journal,
-                        "transaction.journal.other-image",
-                        "lies where the target would be taken for its image: move it away first",
-                    ));
-                }
-                return Ok(Self { path, replaced: None });
-            }
-            Err(source) => return Err(BlockError::io("open", out, source)),
-        }
-        if path == image.path() {
-            return Err(refuse("is the source itself"));
-        }
-        let there = host
-            .open(&path, Access::Read)
-            .and_then(|file| file.metadata())
-            .map_err(|source| BlockError::io("open", &path, source))?;
-        let source = image.shared().metadata;
-        if (there.device, there.inode) == (source.device, source.inode) {
-            return Err(refuse("is the source itself"));
-        }
-        if !options.force {
-            return Err(refuse("exists already; it is replaced only when told so"));
-        }
-        let replaced = ImageFile::open_on(host.clone(), &path, Access::Write, progress)?;
-        Ok(Self { path, replaced: Some(replaced) })
-    }
-
-    fn exists(&self) -> BlockError {
-        BlockError::Target { path: self.path.clone(), reason: "appeared while it was being made" }
-    }
-
-    fn partial_path(&self) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(format!(".coldfit-new-{:016x}", u128::from_le_bytes(new_unit_id()) as u64));
-        parent_dir(&self.path).join(name)
-    }
-}
-
 /// Returns the bytes that the plan wrote and the time for making them durable.
 fn make(
-    host: &dyn Host,
+    target: &NewFile,
     source: &Shared,
     plan: &HostPlan,
-    partial: &Path,
     progress: &dyn Progress,
 ) -> Result<(u64, Duration), BlockError> {
+    let (file, partial) = (target.file(), target.partial_path());
     let write_error = |error| BlockError::io("write", partial, error);
-    let file = host
-        .create(partial, source.metadata.mode)
-        .map_err(|error| BlockError::io("create", partial, error))?;
-    if !clone_whole(source, file.as_ref()) {
+    if !clone_whole(source, file) {
         file.set_len(plan.old_len).map_err(write_error)?;
-        copy_data(source, file.as_ref(), partial, progress)?;
+        copy_data(source, file, partial, progress)?;
     }
     if plan.new_len != plan.old_len {
         file.set_len(plan.new_len).map_err(write_error)?;
