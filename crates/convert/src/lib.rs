@@ -2,6 +2,7 @@
 //!
 //! [`convert`] copies a [`Source`] into a target of some [`TargetFormat`].
 
+#[expect(dead_code, reason = "the workers use it")]
 mod budget;
 mod convert;
 mod error;
@@ -15,12 +16,3 @@ pub use error::{ConvertError, Place, Stage};
 pub use options::{BackingName, Destination, Direct, Options, Qcow2Target, TargetFormat};
 pub use outcome::{FastPath, Outcome, StageTimes};
 pub use source::{Piece, PieceKind, RawSource, Source, WholeFile, WholeFormat, push_piece};
-
-/// How to compress. Becomes `codec::Algorithm` with that crate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Raw deflate, window of 4 KiB.
-    Zlib,
-    /// Zstandard.
-    Zstd,
-}

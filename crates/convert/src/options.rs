@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::{Algorithm, Budget};
+use codec::Algorithm;
+
+use crate::Budget;
 
 /// Format of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
