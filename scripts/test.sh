@@ -18,5 +18,5 @@ step cargo run --locked --quiet -p coldfit-testkit --bin coldfit-lab -- build al
 step cargo test --locked --workspace --exclude coldfit
 # The acceptance tests share one QEMU and big images: one after the other.
 step cargo test --locked -p coldfit -- --test-threads=1
-step bash scripts/fuzz.sh "${COLDFIT_FUZZ_SECONDS:-10}"
+COLDFIT_FUZZ_RUNS=${COLDFIT_FUZZ_RUNS:-30000} step bash scripts/fuzz.sh "${COLDFIT_FUZZ_SECONDS:-10}"
 echo "== all of it passed in ${SECONDS} s"

@@ -210,6 +210,14 @@ fn what_ifupdown_does_not_read_is_refused() {
     }
 }
 
+#[test]
+fn interfaces_that_end_in_a_continued_line_are_refused() {
+    let files =
+        tree(&[("/etc/network/interfaces", "auto lo\niface lo inet loopback\nsource interfaces.d/*\\\n")]);
+    let outcome = ifupdown::plan(&memory(files.path()), &WANTED).unwrap();
+    assert!(outcome.changes.is_empty() && outcome.obstacles[0].starts_with("/etc/network/interfaces:3"));
+}
+
 /// What NetworkManager understands of a connection file.
 fn nmcli(text: &str) -> Option<String> {
     let package = &*NETWORK_MANAGER;

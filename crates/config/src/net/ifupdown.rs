@@ -81,6 +81,10 @@ pub fn parse(text: &str) -> Result<Vec<Stanza>, usize> {
             whole.push_str(lines[number]);
         }
         number += 1;
+        // Continued by nothing, which is something else as soon as a line is written behind it.
+        if whole.ends_with('\\') && !whole.trim_start().starts_with('#') {
+            return Err(start + 1);
+        }
         let mut words = whole.split_whitespace();
         let Some(keyword) = words.next().filter(|word| !word.starts_with('#')) else { continue };
         let kind = match keyword {
