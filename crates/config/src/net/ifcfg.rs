@@ -155,14 +155,7 @@ pub fn plan(files: &dyn Files, wanted: &Wanted<'_>, readers: Readers) -> Result<
         if suffix == "lo" || BACKUPS.iter().any(|ending| name.ends_with(ending)) {
             continue;
         }
-        let content = match text(files, &path)? {
-            None => continue,
-            Some(Err(why)) => {
-                outcome.obstacles.push(why);
-                continue;
-            }
-            Some(Ok(content)) => content,
-        };
+        let Some(content) = outcome.read(files, &path)? else { continue };
         let file = match Assignments::parse(&content) {
             Ok(file) => file,
             Err(line) => {

@@ -333,14 +333,7 @@ fn read_all(files: &dyn Files, outcome: &mut Outcome) -> Result<Vec<File>, VfsEr
         if all.len() >= FILES_MAX || all.iter().any(|file| file.path == path) {
             continue;
         }
-        let content = match text(files, &path)? {
-            None => continue,
-            Some(Err(why)) => {
-                outcome.obstacles.push(why);
-                continue;
-            }
-            Some(Ok(content)) => content,
-        };
+        let Some(content) = outcome.read(files, &path)? else { continue };
         let stanzas = match parse(&content) {
             Ok(stanzas) => stanzas,
             Err(line) => {

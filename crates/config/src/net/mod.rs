@@ -69,6 +69,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// A file as text; `None` when it is not there, or when it is an obstacle now.
+    fn read(&mut self, files: &dyn Files, path: &str) -> Result<Option<String>, VfsError> {
+        Ok(match text(files, path)? {
+            Some(Err(why)) => {
+                self.obstacles.push(why);
+                None
+            }
+            other => other.and_then(Result::ok),
+        })
+    }
+
     fn remove(&mut self, path: impl Into<String>, why: impl Into<String>) {
         self.changes.push(NetChange::Remove { path: path.into(), why: why.into() });
     }

@@ -138,14 +138,7 @@ fn read_all(files: &dyn Files, outcome: &mut Outcome) -> Result<Vec<File>, VfsEr
             continue;
         }
         let path = format!("{DIRECTORY}/{name}");
-        let content = match text(files, &path)? {
-            None => continue,
-            Some(Err(why)) => {
-                outcome.obstacles.push(why);
-                continue;
-            }
-            Some(Ok(content)) => content,
-        };
+        let Some(content) = outcome.read(files, &path)? else { continue };
         match parse(&content) {
             Ok(Some(root)) => {
                 let is_generated = name.starts_with("50-cloud-init");

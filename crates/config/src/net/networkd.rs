@@ -3,7 +3,7 @@
 
 use vfs::VfsError;
 
-use super::{Ini, Outcome, Wanted, is_match, names, text};
+use super::{Ini, Outcome, Wanted, is_match, names};
 use crate::Files;
 use crate::units::at;
 
@@ -99,14 +99,7 @@ fn read_all(files: &dyn Files, outcome: &mut Outcome) -> Result<Vec<Network>, Vf
             if files.link_target(&at(&path))?.is_some_and(|target| target == b"/dev/null") {
                 continue;
             }
-            let content = match text(files, &path)? {
-                None => continue,
-                Some(Err(why)) => {
-                    outcome.obstacles.push(why);
-                    continue;
-                }
-                Some(Ok(content)) => content,
-            };
+            let Some(content) = outcome.read(files, &path)? else { continue };
             match Ini::parse(&content) {
                 Ok(file) if file.settings().next().is_some() => all.push(Network { name, path, file }),
                 Ok(_) => {}

@@ -31,14 +31,7 @@ pub fn plan(files: &dyn Files, wanted: &Wanted<'_>) -> Result<Outcome, VfsError>
             continue;
         }
         let path = format!("{DIRECTORY}/{name}");
-        let content = match text(files, &path)? {
-            None => continue,
-            Some(Err(why)) => {
-                outcome.obstacles.push(why);
-                continue;
-            }
-            Some(Ok(content)) => content,
-        };
+        let Some(content) = outcome.read(files, &path)? else { continue };
         let file = match Assignments::parse(&content) {
             Ok(file) => file,
             Err(line) => {
