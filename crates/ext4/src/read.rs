@@ -1,7 +1,7 @@
 //! The reading side of the `vfs` interface.
 
 use vfs::{
-    DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, NodeId, SpaceInfo, VfsError,
+    DirEntry, FileKind, Filesystem, FilesystemInfo, FreeRanges, Metadata, NodeId, SpaceInfo, VfsError,
     WritableFilesystem, Xattr,
 };
 
@@ -187,6 +187,10 @@ impl Filesystem for Ext4 {
             inodes: superblock.inodes().into(),
             free_inodes: inodes.min(superblock.inodes().into()),
         })
+    }
+
+    fn free_ranges(&self) -> Result<FreeRanges> {
+        self.free_bytes()
     }
 
     fn writable(&mut self) -> Result<&mut dyn WritableFilesystem> {

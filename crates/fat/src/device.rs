@@ -11,16 +11,18 @@ use hadris_storage::{BlockIndex, BlockSize};
 const BLOCK_BYTES: u32 = 512;
 
 /// A device for reading, or for writing, too.
+#[derive(Clone)]
 pub(crate) enum Blocks {
     Read(Arc<dyn ReadAt>),
     Write(Arc<dyn WriteAt>),
 }
 
 impl Blocks {
-    fn len(&self) -> u64 {
+    /// The reading side.
+    pub(crate) fn reader(&self) -> &dyn ReadAt {
         match self {
-            Blocks::Read(device) => device.len(),
-            Blocks::Write(device) => device.len(),
+            Blocks::Read(device) => device,
+            Blocks::Write(device) => device,
         }
     }
 }
@@ -39,7 +41,7 @@ impl BlockDevice for Blocks {
     }
 
     fn block_count(&self) -> u64 {
-        self.len() / u64::from(BLOCK_BYTES)
+        self.reader().len() / u64::from(BLOCK_BYTES)
     }
 
     fn writable(&self) -> bool {
@@ -47,10 +49,7 @@ impl BlockDevice for Blocks {
     }
 
     fn read_blocks(&mut self, first: BlockIndex, buf: &mut [u8]) -> Result<(), Error<BlockError>> {
-        let read = match self {
-            Blocks::Read(device) => device.read_exact_at(buf, offset(first)),
-            Blocks::Write(device) => device.read_exact_at(buf, offset(first)),
-        };
+        let read = self.reader().read_exact_at(buf, offset(first));
         read.map_err(|error| Error::device(error, "read"))
     }
 

@@ -11,6 +11,16 @@ pub(crate) fn unsupported(code: &'static str, feature: impl Into<String>) -> Vfs
     VfsError::Unsupported { layer: LAYER, code, feature: feature.into(), detail: String::new() }
 }
 
+/// The filesystem contradicts itself at `structure`.
+pub(crate) fn corrupt(structure: impl Into<String>, detail: impl Into<String>) -> VfsError {
+    VfsError::Corrupt {
+        layer: LAYER,
+        code: "fat.damaged",
+        structure: structure.into(),
+        detail: detail.into(),
+    }
+}
+
 /// The error of an operation on `name`.
 pub(crate) fn of(error: Error<BlockError>, name: &[u8]) -> VfsError {
     let path = String::from_utf8_lossy(name).into_owned();
@@ -38,11 +48,6 @@ pub(crate) fn of(error: Error<BlockError>, name: &[u8]) -> VfsError {
         ErrorKind::Unsupported | ErrorKind::Symlink => {
             unsupported("fat.operation.unsupported", error.to_string())
         }
-        _ => VfsError::Corrupt {
-            layer: LAYER,
-            code: "fat.damaged",
-            structure: path,
-            detail: error.to_string(),
-        },
+        _ => corrupt(path, error.to_string()),
     }
 }

@@ -7,12 +7,12 @@ use block::{ReadAt, WriteAt};
 use hadris_fat::sync::FatFs;
 use hadris_fs::{Clock, DateTime, DirCursor, FileType, MountOptions, Name, NodeId as FatNode};
 use vfs::{
-    DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, NodeId, SpaceInfo, Timestamp, VfsError,
-    WritableFilesystem, Xattr,
+    DirEntry, FileKind, Filesystem, FilesystemInfo, FreeRanges, Metadata, NodeId, SpaceInfo, Timestamp,
+    VfsError, WritableFilesystem, Xattr,
 };
 
 use crate::device::Blocks;
-use crate::error;
+use crate::{error, free};
 
 /// Entries of a directory at most; the format's own limit (2 MiB of 32 bytes).
 const MAX_ENTRIES: usize = 65_536;
@@ -43,6 +43,7 @@ pub(crate) fn date_time(time: Timestamp) -> Option<DateTime> {
 /// A FAT filesystem.
 pub struct Fat {
     driver: Mutex<FatFs<Blocks>>,
+    blocks: Blocks,
     info: FilesystemInfo,
     is_writable: bool,
     pub(crate) now: Timestamp,
@@ -60,7 +61,7 @@ impl Fat {
     }
 
     fn mount(blocks: Blocks, options: MountOptions, is_writable: bool) -> Result<Self, VfsError> {
-        let mounted = FatFs::mount(blocks, options.with_clock(&CLOCK));
+        let mounted = FatFs::mount(blocks.clone(), options.with_clock(&CLOCK));
         let mut driver = mounted.map_err(|failed| error::of(failed.into_error(), b"boot sector"))?;
         let mut buffer = [0; 384];
         let label = driver.label(&mut buffer).map_err(|failed| error::of(failed, b"label"))?;
@@ -74,7 +75,7 @@ impl Fat {
             block_size: geometry.cluster_size(),
             features: vec![format!("{:?}", geometry.kind()).to_ascii_lowercase()],
         };
-        Ok(Self { driver: Mutex::new(driver), info, is_writable, now: Timestamp::default() })
+        Ok(Self { driver: Mutex::new(driver), blocks, info, is_writable, now: Timestamp::default() })
     }
 
     /// The driver, with the clock at the time of this filesystem.
@@ -219,6 +220,11 @@ impl Filesystem for Fat {
             inodes: 0,
             free_inodes: 0,
         })
+    }
+
+    fn free_ranges(&self) -> Result<FreeRanges, VfsError> {
+        let geometry = *self.driver().info();
+        free::free_ranges(&self.blocks, &geometry)
     }
 
     fn writable(&mut self) -> Result<&mut dyn WritableFilesystem, VfsError> {

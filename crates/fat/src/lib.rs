@@ -7,6 +7,7 @@
 mod check;
 mod device;
 mod error;
+mod free;
 mod fs;
 mod write;
 

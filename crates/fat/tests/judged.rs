@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ impl Lab {
 
     /// fsck.fat, our own check, and the content in the eyes of mtools and of `fatfs`.
     fn judge(&self, model: &Model, what: &str) {
+        self.overwrite_free_space(what);
         let out = run(Command::new("fsck.fat").args(["-n", "-v"]).arg(&self.path));
         for bad in ["Orphan", "Reclaim", "differ", "Bad ", "wrong", "Dirty", "not start", "Duplicate"] {
             assert!(!out.contains(bad), "{what}: {out}");
@@ -79,6 +81,20 @@ impl Lab {
         let mut found = Model::default();
         read_by_us(&reader, reader.root(), "", &mut found);
         assert!(found == *model, "{what}: {:?} instead of {:?}", found.names(), model.names());
+    }
+
+    /// Free space is as much as `fatfs` counts, and may hold anything: what is judged afterwards does not notice.
+    fn overwrite_free_space(&self, what: &str) {
+        let free = self.readable().free_ranges().unwrap();
+        let file = std::fs::File::options().read(true).write(true).open(&self.path).unwrap();
+        let judge = fatfs::FileSystem::new(&file, fatfs::FsOptions::new()).unwrap();
+        let counted = u64::from(judge.stats().unwrap().free_clusters()) * u64::from(judge.cluster_size());
+        drop(judge);
+        assert_eq!(free.bytes(), counted, "{what}");
+        for range in free.ranges() {
+            let len = (range.end - range.start).min(MIB) as usize;
+            file.write_all_at(&vec![0xa5; len], range.start).unwrap();
+        }
     }
 
     fn mtype(&self, path: &str) -> Vec<u8> {
@@ -231,6 +247,35 @@ fn an_esp_is_built_changed_and_emptied_on_every_kind() {
         fat.flush().unwrap();
         lab.judge(&model, &what);
         assert!(fat.space().unwrap().free_bytes > free);
+    }
+}
+
+#[test]
+fn only_what_every_fat_holds_as_free_is_free() {
+    for (kind, len, arguments) in KINDS {
+        let lab = Lab::new(len, arguments);
+        let before = lab.readable().free_ranges().unwrap();
+        let boot = std::fs::read(&lab.path).unwrap();
+        let word = |at: usize| u64::from(boot[at]) | u64::from(boot[at + 1]) << 8;
+        let (sector, reserved) = (word(11), word(14));
+        let fat_sectors = if word(22) == 0 { word(36) | word(38) << 16 } else { word(22) };
+        // Cluster 10 in the second FAT only: its 12, 16 or 32 bits.
+        let (at, mark): (u64, &[u8]) = match kind {
+            "fat12" => (15, &[0xff, 0x0f]),
+            "fat16" => (20, &[0xff, 0xff]),
+            _ => (40, &[0xff, 0xff, 0xff, 0x0f]),
+        };
+        let file = std::fs::File::options().write(true).open(&lab.path).unwrap();
+        file.write_all_at(mark, (reserved + fat_sectors) * sector + at).unwrap();
+        let after = lab.readable().free_ranges().unwrap();
+        let cluster = u64::from(lab.readable().info().block_size);
+        assert_eq!(before.bytes() - after.bytes(), cluster, "{arguments:?}");
+        assert_eq!(after.ranges().len(), before.ranges().len() + 1, "{arguments:?}");
+        if kind == "fat32" {
+            // The top four bits belong to nobody.
+            file.write_all_at(&[0, 0, 0, 0xf0], (reserved + fat_sectors) * sector + at).unwrap();
+            assert_eq!(lab.readable().free_ranges().unwrap(), before, "{arguments:?}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The traits that each filesystem driver implements.
 
-use crate::VfsError;
+use crate::{FreeRanges, VfsError};
 
 /// Number of a node (inode) within one filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +139,19 @@ pub trait Filesystem: Send + Sync {
     fn xattrs(&self, node: NodeId) -> Result<Vec<Xattr>, VfsError>;
     /// Room left.
     fn space(&self) -> Result<SpaceInfo, VfsError>;
+    /// Space whose content nobody can miss, in bytes from the filesystem's first byte.
+    ///
+    /// It says what the allocation tables say; whether these can be believed is the structural check's to tell, which
+    /// the caller runs before. Metadata is never free, nor is anything that the filesystem does not manage: boot code
+    /// in front, what lies behind its end. A driver that cannot tell refuses by name.
+    fn free_ranges(&self) -> Result<FreeRanges, VfsError> {
+        Err(VfsError::Unsupported {
+            layer: "vfs",
+            code: "guest.free-space.unsupported",
+            feature: format!("to tell the free space of {}", self.info().kind),
+            detail: String::new(),
+        })
+    }
     /// The writing side, when this filesystem was opened for writing; else the error says why not.
     fn writable(&mut self) -> Result<&mut dyn WritableFilesystem, VfsError>;
 }

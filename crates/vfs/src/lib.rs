@@ -6,6 +6,7 @@
 
 mod devices;
 mod error;
+mod free;
 mod fs;
 mod fstab;
 mod path;
@@ -13,6 +14,7 @@ mod tree;
 
 pub use devices::{DeviceTable, DiskEdit, EfiFile, EfiMachine, EfiProgram, FirmwareFacts, TableKind, Volume};
 pub use error::VfsError;
+pub use free::FreeRanges;
 pub use fs::{
     DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, MetadataChange, NewNode, NodeId, SpaceInfo,
     Timestamp, WritableFilesystem, Xattr,

@@ -5,6 +5,7 @@
 
 mod bitmap;
 mod blocks;
+mod free;
 mod inodes;
 
 use std::collections::{BTreeMap, BTreeSet};
