@@ -98,7 +98,8 @@ impl GrubEnv {
         }
         let length = self.block.len();
         let used = length - self.block.iter().rev().take_while(|byte| **byte == b'#').count();
-        let content = self.block.get(..used).filter(|content| content.ends_with(b"\n"));
+        // A line end that is escaped belongs to its line, and then the filling does, too.
+        let content = self.block.get(..used).filter(|_| starts_line(&self.block, used));
         let Some(content) = content else {
             return Err(BootError::Syntax {
                 file: "grubenv",
@@ -138,6 +139,15 @@ fn line_end(block: &[u8], start: usize) -> usize {
         }
     }
     block.len()
+}
+
+/// True when a line starts at `place`, or would.
+fn starts_line(block: &[u8], place: usize) -> bool {
+    let mut at = SIGNATURE.len();
+    while at < place {
+        at = line_end(block, at) + 1;
+    }
+    at == place
 }
 
 /// Without the `\` before each escaped byte.
@@ -181,6 +191,12 @@ mod tests {
         assert_eq!(environment.get("kernelopts").as_deref(), Some("a=b c"));
         assert_eq!(environment.variables().count(), 2);
         assert!(GrubEnv::parse(b"x=y").is_err());
+        for open in [&b"saved_entry=x\\\n"[..], b"# note\\\n", b"a=b"] {
+            let mut block = [SIGNATURE, open].concat();
+            block.resize(1024, b'#');
+            let mut environment = GrubEnv::parse(&block).unwrap();
+            assert!(environment.set("kernelopts", "quiet").is_err(), "{open:?}");
+        }
         assert!(GrubEnv::parse(&vec![0; MAX_BYTES + 1]).is_err());
     }
 }
