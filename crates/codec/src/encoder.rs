@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use flate2::{Compress, Compression, FlushCompress, Status};
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name, version_string};
 
 use crate::CLUSTER_MAX;
-use crate::algorithm::{Algorithm, Window};
+use crate::algorithm::{Algorithm, Window, ZlibLevel};
+use crate::deflate::{self, Deflate};
 use crate::error::CodecError;
 
 /// Encodes clusters one after the other; each stream stands alone, whatever was encoded before.
@@ -17,7 +17,7 @@ pub struct Encoder {
 }
 
 enum Engine {
-    Zlib(Compress),
+    Zlib(Box<Deflate>),
     Zstd(CCtx<'static>),
 }
 
@@ -29,16 +29,8 @@ impl Encoder {
         }
         let engine = match algorithm {
             Algorithm::Zlib { level, window, fast } => {
-                let level = if fast { 1 } else { level.get() };
-                let window_bits = match window {
-                    Window::Strict => 12,
-                    Window::Wide => 15,
-                };
-                Engine::Zlib(Compress::new_with_window_bits(
-                    Compression::new(level.into()),
-                    false,
-                    window_bits,
-                ))
+                let level = if fast { ZlibLevel::FAST } else { level };
+                Engine::Zlib(Box::new(Deflate::new(level, window)))
             }
             Algorithm::Zstd { level } => {
                 let mut context = CCtx::try_create().ok_or_else(|| CodecError::Library {
@@ -63,17 +55,11 @@ impl Encoder {
         let before = out.len();
         match &mut self.engine {
             Engine::Zlib(stream) => {
-                stream.reset();
-                // Room for stored blocks: a tight buffer is no economy, and zlib-rs 0.6.8 panics on one.
-                out.reserve(input.len() * 2 + 64);
-                match stream.compress_vec(input, out, FlushCompress::Finish) {
-                    Ok(Status::StreamEnd) => {}
-                    other => {
-                        let detail = format!("{other:?}");
-                        out.truncate(before);
-                        return Err(CodecError::Library { codec: "deflate", detail });
-                    }
-                }
+                // Whole words are written, so the last one needs room behind the stream.
+                out.resize(before + input.len() + 16, 0);
+                let shrunk = out.get_mut(before..).and_then(|room| stream.encode(input, room));
+                out.truncate(before + shrunk.unwrap_or(0));
+                return Ok(shrunk.is_some());
             }
             Engine::Zstd(context) => {
                 let mut room = std::mem::take(out);
@@ -98,9 +84,9 @@ impl Encoder {
     pub fn name(&self) -> String {
         match self.algorithm {
             Algorithm::Zlib { level, window, fast } => {
-                let level = if fast { 1 } else { level.get() };
+                let level = if fast { ZlibLevel::FAST } else { level }.get();
                 let distance = if window == Window::Strict { 4096 } else { 32768 };
-                format!("zlib-rs level {level}, distances up to {distance}")
+                format!("coldfit-deflate {} level {level}, distances up to {distance}", deflate::VERSION)
             }
             Algorithm::Zstd { level } => format!("libzstd {} level {}", version_string(), level.get()),
         }

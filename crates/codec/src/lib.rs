@@ -6,8 +6,10 @@
 
 mod algorithm;
 mod decoder;
+mod deflate;
 mod encoder;
 mod error;
+mod symbols;
 
 pub use algorithm::{Algorithm, Kind, Window, ZlibLevel, ZstdLevel};
 pub use decoder::Decoder;
