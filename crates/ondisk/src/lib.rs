@@ -8,7 +8,7 @@ mod checksum;
 mod field;
 mod ident;
 
-pub use checksum::{crc16_ansi, crc32_be_raw, crc32_ieee, crc32c_raw, crc32c_standard};
+pub use checksum::{crc16_ansi, crc32_be_raw, crc32_ieee, crc32_raw, crc32c_raw, crc32c_standard};
 pub use field::*;
 pub use ident::{Guid, Uuid};
 

@@ -11,6 +11,7 @@ pub mod error;
 pub mod kernel_deb;
 pub mod licences;
 pub mod live;
+pub mod lvm;
 pub mod phony;
 pub mod qemu;
 mod qmp;
