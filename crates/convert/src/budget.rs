@@ -1,5 +1,6 @@
 //! Bytes in flight: the bound on memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// A bound on the bytes that conversions hold at once. Several conversions may share one.
@@ -36,7 +37,7 @@ impl Budget {
         self.lock().high_water
     }
 
-    /// Bytes held now.
+    /// Bytes held now; 0 when no conversion is under way.
     pub fn held(&self) -> u64 {
         self.lock().held
     }
@@ -90,5 +91,57 @@ impl Budget {
         while state.events == seen {
             state = self.event.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// What one conversion holds of a budget; given back when it ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Share<'b> {
+    budget: &'b Budget,
+    held: AtomicU64,
+}
+
+impl<'b> Share<'b> {
+    pub fn new(budget: &'b Budget) -> Self {
+        Self { budget, held: AtomicU64::new(0) }
+    }
+
+    /// Takes `bytes` if they fit.
+    pub fn try_take(&self, bytes: u64) -> bool {
+        let fits = self.budget.try_take(bytes);
+        if fits {
+            self.held.fetch_add(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Takes `bytes` whether they fit or not.
+    pub fn take(&self, bytes: u64) {
+        self.budget.take(bytes);
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives bytes back.
+    pub fn give(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.give(bytes);
+    }
+
+    pub fn events(&self) -> u64 {
+        self.budget.events()
+    }
+
+    pub fn wake(&self) {
+        self.budget.wake();
+    }
+
+    pub fn sleep(&self, seen: u64) {
+        self.budget.sleep(seen);
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.budget.give(*self.held.get_mut());
     }
 }

@@ -7,7 +7,7 @@
 //! opens here, too.
 //!
 //! Module by module: `header` and `snapshot` parse and check what an image says about itself, `entry`
-//! decodes table entries, `map` finds guest clusters, `read` fetches their bytes, `backing` opens the
+//! decodes table entries, `map` finds guest clusters, `read` fetches their bytes, `stored` tells a copier where they are, `backing` opens the
 //! chain, `refcount` keeps reference counts during a plan, `commit` makes the plan, `references`
 //! counts every reference for `check` and for repairing a dirty image, `dump` prints all of it.
 
@@ -31,6 +31,7 @@ mod read;
 mod refcount;
 mod references;
 mod snapshot;
+mod stored;
 
 pub use backing::BackingFormat;
 pub use check::CheckReport;
@@ -38,3 +39,4 @@ pub use error::{Qcow2Error, Refused};
 pub use header::{Compression, FeatureKind, FeatureName};
 pub use image::Qcow2;
 pub use info::{BackingInfo, Qcow2Info, SnapshotInfo};
+pub use stored::{ChainFile, Depth, Stored, StoredRange};

@@ -95,7 +95,7 @@ impl Qcow2 {
         ))
     }
 
-    fn map_standard(&self, raw: u64, within: u64, entry_at: u64) -> Result<Mapping, Qcow2Error> {
+    pub(crate) fn map_standard(&self, raw: u64, within: u64, entry_at: u64) -> Result<Mapping, Qcow2Error> {
         Ok(match self.decode_entry(raw, entry_at)? {
             L2Entry::Unallocated => Mapping::Unallocated,
             L2Entry::Zero { .. } => Mapping::Zero,
@@ -109,7 +109,7 @@ impl Qcow2 {
     }
 
     /// Extended entries: the run of equal subclusters from `within` on, inside its cluster.
-    fn map_extended(
+    pub(crate) fn map_extended(
         &self,
         raw: u64,
         bitmap: u64,

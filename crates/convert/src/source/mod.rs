@@ -3,15 +3,21 @@
 //! A [`Source`] says what its virtual disk is made of ([`Source::map`]) and lets the engine read the stored bytes
 //! itself ([`Source::host`]): so runs coalesce, and compressed clusters can be moved without decoding them.
 
+mod edited;
+mod free;
+mod qcow2;
 mod raw;
 
 use std::fs::File;
 use std::ops::Range;
 
+use ::qcow2::Compression;
 use block::{HostMetadata, ReadAt};
-use qcow2::Compression;
 
+pub use self::qcow2::Qcow2Source;
 use crate::ConvertError;
+pub use edited::Edited;
+pub use free::FreeSkipped;
 pub use raw::RawSource;
 
 /// How the bytes of a [`Piece`] are stored.
@@ -188,4 +194,37 @@ pub enum WholeFormat {
         /// Codec of its compressed clusters.
         compression: Compression,
     },
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+    fn map(&self, range: Range<u64>, limit: usize) -> Result<Vec<Piece>, ConvertError> {
+        (**self).map(range, limit)
+    }
+    fn host(&self, file: usize) -> &dyn ReadAt {
+        (**self).host(file)
+    }
+    fn read_device(&self, buf: &mut [u8], guest_offset: u64) -> Result<(), ConvertError> {
+        (**self).read_device(buf, guest_offset)
+    }
+    fn granularity(&self) -> u64 {
+        (**self).granularity()
+    }
+    fn system_file(&self, file: usize) -> Option<&File> {
+        (**self).system_file(file)
+    }
+    fn host_files(&self) -> usize {
+        (**self).host_files()
+    }
+    fn identities(&self) -> Vec<HostMetadata> {
+        (**self).identities()
+    }
+    fn check_unchanged(&self) -> Result<(), ConvertError> {
+        (**self).check_unchanged()
+    }
+    fn whole_file(&self) -> Option<WholeFile<'_>> {
+        (**self).whole_file()
+    }
 }

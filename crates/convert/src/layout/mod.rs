@@ -1,0 +1,128 @@
+//! Where everything goes in the target.
+//!
+//! A [`Layout`] is a *fold over clusters in guest order*: what it decides depends on the clusters it has seen and
+//! on nothing else. That is what makes a target the same at any number of threads and any unit size. It holds no
+//! data and does no I/O; it may be slow only by tens of nanoseconds a cluster, since it runs under a lock.
+//!
+//! A new target format is one file that implements this trait.
+
+mod qcow2;
+mod qcow2_header;
+mod raw;
+mod refcounts;
+
+use std::ops::Range;
+
+use crate::ConvertError;
+pub(crate) use qcow2::Qcow2Layout;
+pub(crate) use raw::RawLayout;
+
+/// What a layout wants to hear about bytes that are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zeroes {
+    /// Nothing: what is not placed reads as zero.
+    Implied,
+    /// What reads as zero must be told from what is not stored: a backing file is below.
+    OverBacking,
+    /// All of it, with [`Layout::place_zeroes`]: the target may hold other bytes, or is a stream.
+    All,
+}
+
+/// Turns one cluster into its stored form. One per worker.
+pub trait ClusterEncoder: Send {
+    /// Appends the encoded form of `cluster`, or leaves `out` as it is and says `false` when the cluster is to be
+    /// stored as it is.
+    fn encode(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Result<bool, String>;
+}
+
+/// An encoder and its name with its version, for the report.
+pub type NamedEncoder = (Box<dyn ClusterEncoder>, String);
+
+/// What was decided about the clusters of one unit.
+#[derive(Debug, Default)]
+pub struct Placed {
+    /// Host ranges for the bytes just placed, in their order: offset and length.
+    pub data: Vec<(u64, u64)>,
+    /// Tables that are complete, and where they go.
+    pub tables: Vec<(u64, Vec<u8>)>,
+    /// Host ranges that must read as zero.
+    pub zeroes: Vec<Range<u64>>,
+}
+
+impl Placed {
+    /// Appends a data range, joining it with its neighbour.
+    pub fn push_data(&mut self, offset: u64, len: u64) {
+        match self.data.last_mut() {
+            Some((last, last_len)) if *last + *last_len == offset => *last_len += len,
+            _ => self.data.push((offset, len)),
+        }
+    }
+}
+
+/// What is left to do when the last cluster is placed.
+#[derive(Debug, Default)]
+pub struct Finish {
+    /// Length of the file.
+    pub file_len: u64,
+    /// Written last of all, after everything else is durable: without it the file is no image.
+    pub header: Option<(u64, Vec<u8>)>,
+}
+
+/// The format of a target.
+pub trait Layout: Send {
+    /// Bytes of a cluster: the unit in which zero is looked for and in which data is encoded. A power of two.
+    fn cluster_len(&self) -> u64;
+
+    /// What to say about zero.
+    fn zeroes(&self) -> Zeroes {
+        Zeroes::Implied
+    }
+
+    /// True when the last cluster of a disk is stored whole, filled with zero.
+    fn pads_last_cluster(&self) -> bool {
+        false
+    }
+
+    /// True when encoded clusters are packed without gaps, so that writes have to be gathered in memory.
+    fn is_packed(&self) -> bool {
+        false
+    }
+
+    /// An encoder for a worker, and its name for the report; `None` when clusters are stored as they are.
+    fn encoder(&self) -> Result<Option<NamedEncoder>, ConvertError> {
+        Ok(None)
+    }
+
+    /// The next bytes that are stored as they are: whole clusters in guest order, one or more.
+    fn place_plain(&mut self, guest: Range<u64>, placed: &mut Placed) -> Result<(), ConvertError>;
+
+    /// The next cluster, encoded to `len` bytes.
+    fn place_encoded(
+        &mut self,
+        guest: Range<u64>,
+        len: u64,
+        placed: &mut Placed,
+    ) -> Result<(), ConvertError> {
+        let _ = (guest, len, placed);
+        Err(ConvertError::Unsupported { what: "encoded clusters in this format".into() })
+    }
+
+    /// The next whole clusters, all zero. Called for [`Zeroes::OverBacking`] and [`Zeroes::All`] only.
+    fn place_zeroes(&mut self, guest: Range<u64>, placed: &mut Placed) -> Result<(), ConvertError>;
+
+    /// Everything below this offset in the file is decided, apart from [`Layout::open_range`].
+    fn decided(&self) -> u64;
+
+    /// A range below [`Layout::decided`] that later clusters may still go to.
+    fn open_range(&self) -> Range<u64> {
+        0..0
+    }
+
+    /// Bytes of tables held in memory now, about.
+    fn table_bytes(&self) -> u64 {
+        0
+    }
+
+    /// The last tables. The disk is `virtual_len` bytes long.
+    fn finish(&mut self, virtual_len: u64, placed: &mut Placed) -> Result<Finish, ConvertError>;
+}
