@@ -207,6 +207,20 @@ impl Disk {
         }
     }
 
+    /// True when what is read of a volume is not what is stored: its journal was replayed in memory.
+    pub fn waits_for_recovery(&self, index: usize) -> bool {
+        matches!(self.ext.get(&index), Some(Ok(volume)) if volume.recovery().is_some())
+    }
+
+    /// True when the guest's kernel recorded errors in an ext filesystem.
+    pub fn has_recorded_errors(&self, index: usize) -> Result<bool, StackError> {
+        let Some(Ok(volume)) = self.ext.get(&index) else { return Ok(false) };
+        let opened = volume
+            .open_ext(false)
+            .map_err(|source| StackError::Filesystem { volume: self.name(index), source })?;
+        Ok(opened.has_error_state())
+    }
+
     /// Index of the volume with the guest's root.
     pub fn find_root(&mut self) -> Result<usize, StackError> {
         if let Some(root) = self.root {

@@ -18,16 +18,19 @@ mod error;
 mod esp;
 mod filesystems;
 mod format;
+mod free;
 mod image;
 mod layers;
 mod planned;
 mod sealed;
+mod swap;
 mod volumes;
 
 pub use compose::Unmounted;
 pub use content::Content;
 pub use error::StackError;
 pub use format::ImageFormat;
+pub use free::{FreeSpace, NotFree, VolumeFreeSpace};
 pub use image::{Image, OpenOptions, VolumeDevice};
 pub use layers::{
     FilesystemFacts, FindingFacts, ImageLayer, Layer, MountFacts, MountsLayer, PartitionFacts,

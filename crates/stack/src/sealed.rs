@@ -1,9 +1,10 @@
 //! After the edits: verify, then commit.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use block::{
     Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions,
@@ -16,6 +17,7 @@ use vfs::{DeviceTable, GuestTree};
 
 use crate::disk::{Disk, DiskOptions, is_ext, is_fat};
 use crate::filesystems::ExtVolume;
+use crate::free::{self, FreeSpace, RemovedSwap};
 use crate::image::{Driver, Image};
 use crate::planned::PlannedFile;
 use crate::{StackError, edit};
@@ -77,6 +79,10 @@ pub struct SealedImage {
     options: DiskOptions,
     gate: Arc<dyn OpenGate>,
     is_verified: AtomicBool,
+    /// Swap partitions as the image was opened.
+    swaps: Vec<RemovedSwap>,
+    /// First bytes of the filesystems that [`SealedImage::verify`] found sound.
+    sound: Mutex<BTreeSet<u64>>,
     /// Made once: planning reads everything that a commit moves.
     plan: OnceLock<HostPlan>,
 }
@@ -102,6 +108,19 @@ impl SealedImage {
                 is_fat: is_fat(volume.content.as_deref()),
             })
             .collect();
+        let swaps = table
+            .volumes
+            .iter()
+            .enumerate()
+            .filter(|(index, volume)| {
+                volume.content.as_deref() == Some("swap")
+                    && matches!(image.disk.volumes.open.get(*index), Some(Ok(open)) if open.contents.len() == 1)
+            })
+            .map(|(index, volume)| RemovedSwap {
+                name: image.disk.name(index),
+                place: volume.start..volume.end(),
+            })
+            .collect();
         Ok(Self {
             file: image.file,
             driver: image.driver,
@@ -112,6 +131,8 @@ impl SealedImage {
             options: image.options,
             gate: image.gate,
             is_verified: AtomicBool::new(false),
+            swaps,
+            sound: Mutex::new(BTreeSet::new()),
             plan: OnceLock::new(),
         })
     }
@@ -156,7 +177,10 @@ impl SealedImage {
     pub fn verify(&self) -> Result<(), StackError> {
         for one in self.changed() {
             let report = check_volume(self.changes.disk(), one)?;
-            let Some(first) = report.problems.first() else { continue };
+            let Some(first) = report.problems.first() else {
+                self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(one.place.start);
+                continue;
+            };
             let before = self.check_base(one)?;
             return Err(StackError::Verification {
                 layer: one.name.clone(),
@@ -169,6 +193,32 @@ impl SealedImage {
         self.verify_image()?;
         self.is_verified.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Space of the virtual disk, as it will be, that holds no content: everything is read anew, and each filesystem
+    /// that gives its free space passes the structural check first.
+    pub fn free_space(&self) -> Result<FreeSpace, StackError> {
+        let disk = Disk::open(self.changes.disk(), &self.options, &Silent)?;
+        let is_there = |place: &Range<u64>| {
+            let mut volumes = disk.volumes.table.volumes.iter();
+            volumes.any(|volume| volume.start == place.start && volume.end() == place.end)
+        };
+        let removed: Vec<RemovedSwap> =
+            self.swaps.iter().filter(|swap| !is_there(&swap.place)).cloned().collect();
+        free::of_disk(&disk, &removed, &mut |index| {
+            let Some(volume) = disk.volumes.table.volumes.get(index) else { return Ok(Ok(())) };
+            if self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&volume.start) {
+                return Ok(Ok(()));
+            }
+            let one = Checked {
+                name: disk.name(index),
+                place: volume.start..volume.end(),
+                is_fat: is_fat(volume.content.as_deref()),
+            };
+            let report = check_volume(self.changes.disk(), &one)?;
+            let first = report.problems.first().cloned().unwrap_or_default();
+            Ok(if report.is_clean() { Ok(()) } else { Err((first, report.problem_count)) })
+        })
     }
 
     /// The partition table has no problem that it did not have before.

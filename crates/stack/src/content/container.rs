@@ -1,6 +1,6 @@
 //! Swap, and what wraps filesystems: MD RAID, LVM2, LUKS and others.
 
-use block::BlockError;
+use block::{BlockError, ReadAt};
 use ondisk::{le_u32, try_be_u16, try_le_u32};
 
 use super::{Content, Probe, text};
@@ -87,19 +87,43 @@ pub(super) fn named(probe: &Probe<'_>) -> Result<Option<Content>, BlockError> {
     Ok(None)
 }
 
+/// Page sizes of Linux machines: the signature stands at the end of the first page.
+pub(crate) const SWAP_PAGE_SIZES: [u64; 5] = [4096, 8192, 16_384, 32_768, 65_536];
+
+/// What stands at the end of the first page of a swap space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SwapSignature {
+    /// Before Linux 2.2.
+    Version0,
+    /// With label and UUID.
+    Version1,
+    /// The memory of a guest that was suspended to disk is in it.
+    Suspended,
+}
+
+/// The signature at the end of a page of this size, if there is one.
+pub(crate) fn swap_signature(
+    device: &dyn ReadAt,
+    page_size: u64,
+) -> Result<Option<SwapSignature>, BlockError> {
+    const SUSPENDED: [&[u8]; 5] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001", b"TuxOnIce"];
+    let Some(magic) = (Probe { device }).bytes(page_size - 10, 10)? else { return Ok(None) };
+    Ok(match &magic[..] {
+        b"SWAPSPACE2" => Some(SwapSignature::Version1),
+        b"SWAP-SPACE" => Some(SwapSignature::Version0),
+        other if SUSPENDED.iter().any(|known| other.starts_with(known)) => Some(SwapSignature::Suspended),
+        _ => None,
+    })
+}
+
 /// Swap space; its page size is the one of the machine that made it.
 pub(super) fn swap(probe: &Probe<'_>) -> Result<Option<Content>, BlockError> {
-    const HIBERNATED: [&[u8]; 5] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001", b"TuxOnIce"];
-    for page_size in [4096, 8192, 16384, 32768, 65536] {
-        let Some(magic) = probe.bytes(page_size - 10, 10)? else { continue };
-        let kind = if magic == b"SWAPSPACE2" {
-            "swap"
-        } else if magic == b"SWAP-SPACE" {
-            return Ok(Some(Content::new("swap")));
-        } else if HIBERNATED.iter().any(|known| magic.starts_with(known)) {
-            "swsuspend"
-        } else {
-            continue;
+    for page_size in SWAP_PAGE_SIZES {
+        let kind = match swap_signature(probe.device, page_size)? {
+            Some(SwapSignature::Version1) => "swap",
+            Some(SwapSignature::Version0) => return Ok(Some(Content::new("swap"))),
+            Some(SwapSignature::Suspended) => "swsuspend",
+            None => continue,
         };
         let header = probe.bytes(1024, 64)?.unwrap_or_default();
         return Ok(Some(Content::new(kind).with_uuid(header.get(12..28)).with_label(header.get(28..44))));

@@ -11,6 +11,8 @@ mod tests;
 
 use block::{BlockError, ReadAt};
 
+pub(crate) use container::{SWAP_PAGE_SIZES, SwapSignature, swap_signature};
+
 /// Something recognised. A signature is no proof that the rest is sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
