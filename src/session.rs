@@ -80,6 +80,7 @@ pub fn options(args: &ImageArgs, access: Access) -> OpenOptions {
         format: args.input_format.map(|format| match format {
             ImageFormat::Raw => stack::ImageFormat::Raw,
             ImageFormat::Qcow2 => stack::ImageFormat::Qcow2,
+            ImageFormat::Vhd => stack::ImageFormat::Vhd,
         }),
         access,
         allow_backing: args.allow_backing.clone(),

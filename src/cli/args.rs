@@ -90,6 +90,9 @@ pub enum ImageFormat {
     Raw,
     /// QEMU copy-on-write, versions 2 and 3.
     Qcow2,
+    /// Virtual PC and Hyper-V, fixed and dynamic.
+    #[value(alias = "vpc")]
+    Vhd,
 }
 
 /// Which rules, with which values.

@@ -55,6 +55,16 @@ pub fn fsck(path: &Path, args: &ImageArgs, output: &Output) -> CommandResult {
             notes: Vec::new(),
         });
     }
+    if let Some(vhd) = image.vhd() {
+        let report = vhd.check().at_image(path)?;
+        let problem = |text: &String| Problem { code: "vhd.check".into(), message: text.clone() };
+        layers.push(LayerCheck {
+            layer: "vhd".into(),
+            checked: "footers and block allocation table".into(),
+            problems: report.problems.iter().map(problem).collect(),
+            notes: Vec::new(),
+        });
+    }
     for layer in image.layers() {
         match layer {
             Layer::PartitionTable(table) => {
@@ -166,9 +176,10 @@ pub fn dump(path: &Path, layer: &str, args: &ImageArgs, output: &Output) -> Comm
     let image = Image::open(path, &session::options(args, Access::Read), &progress).at_image(path)?;
     let mut text = Vec::new();
     match layer {
-        "image" => match image.qcow2() {
-            Some(qcow2) => qcow2.dump(&mut text).at_image(path)?,
-            None => text
+        "image" => match (image.qcow2(), image.vhd()) {
+            (Some(qcow2), _) => qcow2.dump(&mut text).at_image(path)?,
+            (None, Some(vhd)) => vhd.dump(&mut text).at_image(path)?,
+            (None, None) => text
                 .extend_from_slice(format!("raw image, {} bytes\n", image.virtual_disk().len()).as_bytes()),
         },
         "partitions" => text.extend_from_slice(partition::dump(image.partition_table()).as_bytes()),

@@ -21,6 +21,9 @@ pub fn text(layers: &[Layer], notes: &[String]) -> String {
                 if let Some(qcow2) = &image.qcow2 {
                     text.push_str(&format!("  {}\n", qcow2_text(qcow2)));
                 }
+                if let Some(vhd) = &image.vhd {
+                    text.push_str(&format!("  {}\n", vhd_text(vhd)));
+                }
                 if image.had_interrupted_commit {
                     text.push_str("  an interrupted change was found beside the image; the bytes from before are shown\n");
                 }
@@ -74,6 +77,26 @@ pub fn text(layers: &[Layer], notes: &[String]) -> String {
         text.push_str(&format!("  note: {}\n", single_line(note)));
     }
     text
+}
+
+fn vhd_text(info: &vhd::VhdInfo) -> String {
+    let kind = match info.kind {
+        vhd::DiskKind::Fixed => "fixed",
+        vhd::DiskKind::Dynamic => "dynamic",
+        vhd::DiskKind::Differencing => "differencing",
+    };
+    let mut parts = vec![format!("{kind} VHD by {:?}", info.creator)];
+    if let (Some(size), Some(blocks)) = (info.block_size, info.allocated_blocks) {
+        parts.push(format!("{blocks} blocks of {} stored", bytes(size)));
+    }
+    if info.size_rule == vhd::SizeRule::Geometry {
+        parts.push(format!("size by its geometry; in bytes it says {}", info.current_size));
+    }
+    if info.is_saved_state {
+        parts.push("of a machine with a saved state".into());
+    }
+    parts.extend(info.footer_problems.iter().map(|problem| single_line(problem)));
+    parts.join(", ")
 }
 
 fn qcow2_text(info: &qcow2::Qcow2Info) -> String {

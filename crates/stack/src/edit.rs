@@ -39,8 +39,10 @@ impl Image {
             let reason = format!("expected a multiple of {sector_size} up to {MAX_DISK_BYTES}");
             return refuse("stack.disk-edit.length", reason);
         }
-        if let Driver::Qcow2(image) = &self.driver {
-            image.check_growable(to)?;
+        match &self.driver {
+            Driver::Raw => {}
+            Driver::Qcow2(image) => image.check_growable(to)?,
+            Driver::Vhd(image) => image.check_growable(to)?,
         }
         self.disk.overlay.grow(to)?;
         partition::fit_to_disk(&*self.disk.overlay, &self.disk.partitions)?;

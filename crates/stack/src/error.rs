@@ -8,6 +8,7 @@ use qcow2::Qcow2Error;
 use report::{Class, Diagnose};
 use thiserror::Error;
 use vfs::{DiskEdit, VfsError};
+use vhd::VhdError;
 
 use crate::Unmounted;
 
@@ -20,6 +21,9 @@ pub enum StackError {
     /// The qcow2 layer.
     #[error(transparent)]
     Qcow2(#[from] Qcow2Error),
+    /// The VHD layer.
+    #[error(transparent)]
+    Vhd(#[from] VhdError),
     /// The partition table.
     #[error(transparent)]
     Partition(#[from] PartitionError),
@@ -120,6 +124,7 @@ impl Diagnose for StackError {
         match self {
             StackError::Block(below) => below.code(),
             StackError::Qcow2(below) => below.code(),
+            StackError::Vhd(below) => below.code(),
             StackError::Partition(below) => below.code(),
             StackError::Filesystem { source, .. } => source.code(),
             StackError::Volume { code, .. } => code,
@@ -140,6 +145,7 @@ impl Diagnose for StackError {
         match self {
             StackError::Block(below) => below.class(),
             StackError::Qcow2(below) => below.class(),
+            StackError::Vhd(below) => below.class(),
             StackError::Partition(below) => below.class(),
             StackError::Filesystem { source, .. } => source.class(),
             StackError::Format { .. } | StackError::RootUnsupported { .. } | StackError::RootNotFound => {
@@ -160,6 +166,7 @@ impl Diagnose for StackError {
         match self {
             StackError::Block(below) => below.hint(),
             StackError::Qcow2(below) => below.hint(),
+            StackError::Vhd(below) => below.hint(),
             StackError::Partition(below) => below.hint(),
             StackError::Filesystem { source, .. } => source.hint(),
             StackError::Format { format, .. } if format.ends_with("compressed image") => {

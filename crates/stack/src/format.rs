@@ -13,6 +13,8 @@ pub enum ImageFormat {
     Raw,
     /// qcow2, version 2 or 3.
     Qcow2,
+    /// VHD, fixed or dynamic.
+    Vhd,
 }
 
 impl fmt::Display for ImageFormat {
@@ -20,6 +22,7 @@ impl fmt::Display for ImageFormat {
         f.write_str(match self {
             ImageFormat::Raw => "raw",
             ImageFormat::Qcow2 => "qcow2",
+            ImageFormat::Vhd => "vhd",
         })
     }
 }
@@ -39,7 +42,6 @@ const KNOWN: &[(&str, u64, &[u8])] = &[
     ("VMDK (ESX sparse)", 0, b"COWD"),
     ("VMDK (descriptor)", 0, b"# Disk DescriptorFile"),
     ("VHDX", 0, b"vhdxfile"),
-    ("VHD (dynamic)", 0, b"conectix"),
     ("VDI", 64, b"\x7f\x10\xda\xbe"),
     ("qcow version 1", 0, b"QFI\xfb\x00\x00\x00\x01"),
     ("QED", 0, b"QED\0"),
@@ -56,7 +58,7 @@ const KNOWN: &[(&str, u64, &[u8])] = &[
 ];
 
 /// Footers, by their distance from the end of the file.
-const KNOWN_AT_END: &[(&str, u64, &[u8])] = &[("VHD (fixed)", 512, b"conectix"), ("DMG", 512, b"koly")];
+const KNOWN_AT_END: &[(&str, u64, &[u8])] = &[("DMG", 512, b"koly")];
 
 /// Recognises the format of a file that the user named without a format.
 pub(crate) fn recognise(file: &dyn ReadAt) -> Result<Recognised, BlockError> {
@@ -79,7 +81,8 @@ pub(crate) fn recognise(file: &dyn ReadAt) -> Result<Recognised, BlockError> {
             }
         }
     }
-    Ok(Recognised::Format(ImageFormat::Raw))
+    let is_vhd = vhd::probe(file)?.is_some();
+    Ok(Recognised::Format(if is_vhd { ImageFormat::Vhd } else { ImageFormat::Raw }))
 }
 
 #[cfg(test)]
@@ -103,6 +106,8 @@ mod tests {
         }
         let mut fixed = vec![0; 2048 + 512];
         fixed[2048..2056].copy_from_slice(b"conectix");
-        assert_eq!(recognise_bytes(&fixed), Recognised::Unsupported("VHD (fixed)"));
+        assert_eq!(recognise_bytes(&fixed), Recognised::Format(ImageFormat::Vhd));
+        fixed.rotate_left(2048);
+        assert_eq!(recognise_bytes(&fixed), Recognised::Format(ImageFormat::Vhd));
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use block::{Access, AllowBelow, DenyAll, ImageFile, OpenGate, ReadAt};
 use partition::PartitionTable;
 use qcow2::Qcow2;
-use report::Progress;
+use report::{Event, Progress};
 use vfs::{DeviceTable, GuestTree};
+use vhd::Vhd;
 
 use crate::compose::Unmounted;
 use crate::disk::{Disk, DiskOptions};
@@ -53,6 +54,7 @@ impl Default for OpenOptions {
 pub(crate) enum Driver {
     Raw,
     Qcow2(Arc<Qcow2>),
+    Vhd(Arc<Vhd>),
 }
 
 /// A volume as a device, for checks and dumps.
@@ -102,6 +104,13 @@ impl Image {
                 let image = Arc::new(Qcow2::open(file.reader(), file.path(), &*gate)?);
                 (Driver::Qcow2(Arc::clone(&image)), image as Arc<dyn ReadAt>)
             }
+            ImageFormat::Vhd => {
+                let image = Arc::new(Vhd::open(file.reader(), file.path())?);
+                for problem in image.footer_problems() {
+                    progress.event(Event::Note { text: &format!("{}: {problem}", file.path().display()) });
+                }
+                (Driver::Vhd(Arc::clone(&image)), image as Arc<dyn ReadAt>)
+            }
         };
         let disk_options = DiskOptions {
             memory_cap: options.memory_cap,
@@ -126,14 +135,23 @@ impl Image {
         match self.driver {
             Driver::Raw => ImageFormat::Raw,
             Driver::Qcow2(_) => ImageFormat::Qcow2,
+            Driver::Vhd(_) => ImageFormat::Vhd,
         }
     }
 
     /// The qcow2 layer, for checks and dumps.
     pub fn qcow2(&self) -> Option<&Arc<Qcow2>> {
         match &self.driver {
-            Driver::Raw => None,
             Driver::Qcow2(image) => Some(image),
+            Driver::Raw | Driver::Vhd(_) => None,
+        }
+    }
+
+    /// The VHD layer, for checks.
+    pub fn vhd(&self) -> Option<&Arc<Vhd>> {
+        match &self.driver {
+            Driver::Vhd(image) => Some(image),
+            Driver::Raw | Driver::Qcow2(_) => None,
         }
     }
 
@@ -166,6 +184,7 @@ impl Image {
             file_bytes: self.file.len(),
             virtual_bytes: self.disk.overlay.len(),
             qcow2: self.qcow2().map(|image| image.info()),
+            vhd: self.vhd().map(|image| image.info()),
             had_interrupted_commit: self.file.recovered().is_some() || self.file.is_rolled_back_view(),
         }))];
         layers.extend(layers::of_disk(&self.disk));
@@ -205,8 +224,10 @@ impl Image {
     /// A writable tree writes into the overlay, whatever the access of the image is. One writable tree at a
     /// time: flush it and drop it before [`Image::seal`] or before the next tree is opened.
     pub fn open_tree(&mut self, writable: bool) -> Result<GuestTree, StackError> {
-        if let (true, Driver::Qcow2(image)) = (writable, &self.driver) {
-            image.check_writable()?;
+        match &self.driver {
+            Driver::Qcow2(image) if writable => image.check_writable()?,
+            Driver::Vhd(image) if writable => image.check_writable()?,
+            _ => {}
         }
         self.disk.open_tree(writable)
     }

@@ -7,6 +7,7 @@ use qcow2::Qcow2Info;
 use report::Diagnostic;
 use serde::Serialize;
 use vfs::Filesystem;
+use vhd::VhdInfo;
 
 use crate::disk::{Disk, is_fat};
 use crate::{ImageFormat, StackError, Unmounted};
@@ -41,6 +42,9 @@ pub struct ImageLayer {
     /// qcow2 facts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qcow2: Option<Qcow2Info>,
+    /// VHD facts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhd: Option<VhdInfo>,
     /// An interrupted commit was rolled back, or is hidden by reading its pre-images.
     pub had_interrupted_commit: bool,
 }

@@ -283,6 +283,7 @@ impl SealedImage {
         let plan = match &self.driver {
             Driver::Raw => raw_plan(&self.changes, self.file.len()),
             Driver::Qcow2(image) => image.plan_commit(&self.changes)?,
+            Driver::Vhd(image) => image.plan_commit(&self.changes)?,
         };
         Ok(self.plan.get_or_init(|| plan).clone())
     }

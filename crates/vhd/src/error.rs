@@ -100,6 +100,9 @@ pub enum VhdError {
         /// Why not.
         reason: &'static str,
     },
+    /// Writing the text dump failed.
+    #[error("the dump cannot be written: {0}")]
+    Output(#[from] std::io::Error),
     /// The host file failed.
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -114,6 +117,7 @@ impl Diagnose for VhdError {
             VhdError::Limit { .. } => "vhd.limit",
             VhdError::Damaged { code, .. } => code,
             VhdError::Size { .. } => "vhd.size",
+            VhdError::Output(_) => "host.io",
             VhdError::Block(below) => below.code(),
         }
     }
@@ -125,6 +129,7 @@ impl Diagnose for VhdError {
             | VhdError::Unsupported { .. }
             | VhdError::Limit { .. }
             | VhdError::Size { .. } => Class::Unsupported,
+            VhdError::Output(_) => Class::Environment,
             VhdError::Block(below) => below.class(),
         }
     }

@@ -17,6 +17,7 @@
 //! `qemu-img -o force_size` does; Azure's instructions ask for exactly this.
 
 mod check;
+mod dump;
 mod error;
 mod footer;
 mod header;

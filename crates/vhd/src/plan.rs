@@ -21,6 +21,12 @@ impl Vhd {
         }
     }
 
+    /// Ok when the disk can become `size` bytes long.
+    pub fn check_growable(&self, size: u64) -> Result<(), VhdError> {
+        self.check_writable()?;
+        FixedLayout::new(size).map(|_| ())
+    }
+
     /// Host-file writes that bring the changes into the image: guest offsets are host offsets, and a disk that became
     /// longer gets a new footer behind its new end.
     pub fn plan_commit(&self, changes: &ChangeSet) -> Result<HostPlan, VhdError> {
