@@ -71,7 +71,10 @@ fn is_held_by_another(file: &File, byte: i64) -> Result<bool, Errno> {
 
 pub(crate) fn lock(file: &File, access: Access) -> io::Result<LockOutcome> {
     match try_lock(file, access) {
-        Ok(None) => Ok(LockOutcome::Held),
+        Ok(None) => {
+            give_up_others(file, access)?;
+            Ok(LockOutcome::Held)
+        }
         Ok(Some(conflict)) => {
             unlock(file)?;
             Ok(LockOutcome::InUse(conflict))
@@ -109,6 +112,19 @@ fn try_lock(file: &File, access: Access) -> Result<Option<String>, Errno> {
         }
     }
     Ok(None)
+}
+
+/// Gives up what an earlier, stronger lock of the same file held beyond `access`.
+fn give_up_others(file: &File, access: Access) -> Result<(), Errno> {
+    let (used, denied) = permissions(access);
+    for (bit, _) in PERMISSIONS {
+        for (set, base) in [(used, IN_USE_BASE), (denied, DENIED_BASE)] {
+            if set & (1 << bit) == 0 {
+                fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, base + bit, 1)))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn unlock(file: &File) -> io::Result<()> {

@@ -53,6 +53,11 @@ pub fn convert_on(
                 NewFile::create(host, path, &source.identities(), *force, 0o644, progress).map_err(open)?;
             let (partial, file) = (target.partial_path().to_owned(), target.file());
             let mut outcome = job.fill(file, &partial, true)?;
+            if let Some(accept) = &options.accept {
+                target.let_readers_in().map_err(open)?;
+                accept(&partial)
+                    .map_err(|cause| ConvertError::Source { place: Place::of(Stage::Accept), cause })?;
+            }
             let named = Instant::now();
             let path = target
                 .finish(options.sync)

@@ -28,6 +28,8 @@ pub enum Stage {
     Write,
     /// Making the target durable.
     Sync,
+    /// Looking at the complete target.
+    Accept,
     /// Giving the target its name.
     Rename,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Stage {
             Stage::Encode => "encode",
             Stage::Write => "write",
             Stage::Sync => "sync",
+            Stage::Accept => "accept",
             Stage::Rename => "rename",
         })
     }

@@ -22,7 +22,7 @@ pub use budget::Budget;
 pub use convert::{convert, convert_on};
 pub use error::{ConvertError, Place, Stage};
 pub use layout::{ClusterEncoder, Finish, Layout, NamedEncoder, Placed, Zeroes};
-pub use options::{BackingName, Destination, Direct, Options, Qcow2Target, TargetFormat};
+pub use options::{Accept, BackingName, Destination, Direct, Options, Qcow2Target, TargetFormat};
 pub use outcome::{FastPath, Outcome, StageTimes};
 pub use source::{
     Edited, FreeSkipped, Piece, PieceKind, Qcow2Source, RawSource, Source, WholeFile, WholeFormat, push_piece,

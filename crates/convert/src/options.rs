@@ -1,8 +1,9 @@
 //! What to make, where, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use report::Diagnose;
 use serde::Serialize;
 
 use codec::Algorithm;
@@ -100,7 +101,12 @@ pub struct Options {
     pub verify: bool,
     /// Use whole-file clones and pass-through where they apply.
     pub fast_paths: bool,
+    /// Asked when a new target is complete and durable, before it gets its name.
+    pub accept: Option<Accept>,
 }
+
+/// Looks at a complete target through the hidden path that it has; an error is the conversion's, and no target stays.
+pub type Accept = Arc<dyn Fn(&Path) -> Result<(), Box<dyn Diagnose + Send + Sync>> + Send + Sync>;
 
 impl Default for Options {
     fn default() -> Self {
@@ -116,6 +122,7 @@ impl Default for Options {
             checksum: false,
             verify: false,
             fast_paths: true,
+            accept: None,
         }
     }
 }

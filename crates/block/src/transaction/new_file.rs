@@ -69,6 +69,14 @@ impl NewFile {
         self.file.as_ref()
     }
 
+    /// Lets others open the file for reading, for a look at it before it gets its name.
+    pub fn let_readers_in(&self) -> Result<(), BlockError> {
+        match self.file.lock(Access::Read).map_err(|source| BlockError::io("lock", &self.partial, source))? {
+            LockOutcome::Held | LockOutcome::NotSupported => Ok(()),
+            LockOutcome::InUse(detail) => Err(BlockError::InUse { path: self.partial.clone(), detail }),
+        }
+    }
+
     /// Gives the file its name. With `is_durable` the name survives a power failure when this returns; content is
     /// the caller's to sync before.
     pub fn finish(mut self, is_durable: bool) -> Result<PathBuf, BlockError> {

@@ -13,6 +13,7 @@ pub struct FreeSkipped<S> {
     base: S,
     /// Sorted, disjoint.
     free: Vec<Range<u64>>,
+    keeps_clusters: bool,
 }
 
 impl<S: Source> FreeSkipped<S> {
@@ -27,7 +28,25 @@ impl<S: Source> FreeSkipped<S> {
                 _ => merged.push(range),
             }
         }
-        Self { base, free: merged }
+        Self { base, free: merged, keeps_clusters: false }
+    }
+
+    /// Leaves out compressed clusters only as a whole, so that those with some content can be moved as they are. What
+    /// is free in these then stays what it was.
+    pub fn keep_clusters(mut self) -> Self {
+        self.keeps_clusters = true;
+        self
+    }
+
+    /// True when a piece is to stay as it is although some of it may be free.
+    fn is_kept(&self, piece: &Piece) -> bool {
+        let PieceKind::Compressed { cluster_offset, cluster_len, .. } = piece.kind else { return false };
+        if !self.keeps_clusters {
+            return false;
+        }
+        let end = cluster_offset.saturating_add(cluster_len).min(self.base.len());
+        let index = self.free.partition_point(|free| free.end < end);
+        self.free.get(index).is_none_or(|free| free.start > cluster_offset)
     }
 }
 
@@ -40,7 +59,15 @@ impl<S: Source> Source for FreeSkipped<S> {
         let mut pieces = Vec::new();
         let mut index = self.free.partition_point(|free| free.end <= range.start);
         for piece in self.base.map(range, limit)? {
+            if self.is_kept(&piece) {
+                push_piece(&mut pieces, piece);
+                continue;
+            }
             let mut at = piece.offset;
+            // Pieces that were kept may have gone past some ranges.
+            while self.free.get(index).is_some_and(|free| free.end <= at) {
+                index += 1;
+            }
             while at < piece.end() {
                 let free = self.free.get(index).filter(|free| free.start < piece.end());
                 let Some(free) = free else {
