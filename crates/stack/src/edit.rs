@@ -41,6 +41,7 @@ impl Image {
         }
         match &self.driver {
             Driver::Raw => {}
+            _ if self.is_remade => {}
             Driver::Qcow2(image) => image.check_growable(to)?,
             Driver::Vhd(image) => image.check_growable(to)?,
         }

@@ -34,6 +34,8 @@ pub struct OpenOptions {
     pub sector_size: Option<u32>,
     /// The root filesystem: partition number, `UUID=…`, or what else fstab could say; `None` finds it.
     pub root: Option<String>,
+    /// Edits go into a file that is made anew: what is only read of this one's format is no obstacle then.
+    pub is_remade: bool,
 }
 
 impl Default for OpenOptions {
@@ -46,6 +48,7 @@ impl Default for OpenOptions {
             spill_dir: PathBuf::from("/var/tmp"),
             sector_size: None,
             root: None,
+            is_remade: false,
         }
     }
 }
@@ -55,6 +58,16 @@ pub(crate) enum Driver {
     Raw,
     Qcow2(Arc<Qcow2>),
     Vhd(Arc<Vhd>),
+}
+
+impl Driver {
+    pub fn format(&self) -> ImageFormat {
+        match self {
+            Driver::Raw => ImageFormat::Raw,
+            Driver::Qcow2(_) => ImageFormat::Qcow2,
+            Driver::Vhd(_) => ImageFormat::Vhd,
+        }
+    }
 }
 
 /// A volume as a device, for checks and dumps.
@@ -78,6 +91,7 @@ pub struct Image {
     pub(crate) is_format_probed: bool,
     pub(crate) disk: Disk,
     pub(crate) options: DiskOptions,
+    pub(crate) is_remade: bool,
     pub(crate) gate: Arc<dyn OpenGate>,
 }
 
@@ -126,17 +140,14 @@ impl Image {
             is_format_probed: options.format.is_none(),
             disk,
             options: disk_options,
+            is_remade: options.is_remade,
             gate,
         })
     }
 
     /// Format of the host file.
     pub fn format(&self) -> ImageFormat {
-        match self.driver {
-            Driver::Raw => ImageFormat::Raw,
-            Driver::Qcow2(_) => ImageFormat::Qcow2,
-            Driver::Vhd(_) => ImageFormat::Vhd,
-        }
+        self.driver.format()
     }
 
     /// The qcow2 layer, for checks and dumps.
@@ -225,8 +236,11 @@ impl Image {
     /// time: flush it and drop it before [`Image::seal`] or before the next tree is opened.
     pub fn open_tree(&mut self, writable: bool) -> Result<GuestTree, StackError> {
         match &self.driver {
-            Driver::Qcow2(image) if writable => image.check_writable()?,
-            Driver::Vhd(image) if writable => image.check_writable()?,
+            // A copy of an image that is marked corrupt would not be marked any more.
+            Driver::Qcow2(image) if writable && (!self.is_remade || image.is_corrupt()) => {
+                image.check_writable()?
+            }
+            Driver::Vhd(image) if writable && !self.is_remade => image.check_writable()?,
             _ => {}
         }
         self.disk.open_tree(writable)

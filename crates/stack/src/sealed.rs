@@ -14,13 +14,14 @@ use partition::PartitionTable;
 use qcow2::Qcow2;
 use report::{Class, Progress, Silent};
 use vfs::{DeviceTable, GuestTree};
+use vhd::Vhd;
 
 use crate::disk::{Disk, DiskOptions, is_ext, is_fat};
 use crate::filesystems::ExtVolume;
 use crate::free::{self, FreeSpace, RemovedSwap};
 use crate::image::{Driver, Image};
 use crate::planned::PlannedFile;
-use crate::{StackError, edit};
+use crate::{ImageFormat, StackError, edit};
 
 /// Where the changes go.
 #[derive(Debug, Clone)]
@@ -137,6 +138,32 @@ impl SealedImage {
         })
     }
 
+    /// The image file, locked as long as this lives.
+    pub fn file(&self) -> &ImageFile {
+        &self.file
+    }
+
+    /// Format of the image file.
+    pub fn format(&self) -> ImageFormat {
+        self.driver.format()
+    }
+
+    /// The qcow2 layer as it was opened.
+    pub fn qcow2(&self) -> Option<&Arc<Qcow2>> {
+        match &self.driver {
+            Driver::Qcow2(image) => Some(image),
+            Driver::Raw | Driver::Vhd(_) => None,
+        }
+    }
+
+    /// The VHD layer as it was opened.
+    pub fn vhd(&self) -> Option<&Arc<Vhd>> {
+        match &self.driver {
+            Driver::Vhd(image) => Some(image),
+            Driver::Raw | Driver::Qcow2(_) => None,
+        }
+    }
+
     /// What the edits change on the virtual disk.
     pub fn changes(&self) -> &ChangeSet {
         &self.changes
@@ -175,6 +202,15 @@ impl SealedImage {
     ///
     /// Damage that was there before the edits has class [`Class::Damaged`], other damage is a bug.
     pub fn verify(&self) -> Result<(), StackError> {
+        self.verify_disk()?;
+        self.verify_image()?;
+        self.is_verified.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The part of [`SealedImage::verify`] that looks at the virtual disk: enough when the disk goes into a file that is
+    /// made anew.
+    pub fn verify_disk(&self) -> Result<(), StackError> {
         for one in self.changed() {
             let report = check_volume(self.changes.disk(), one)?;
             let Some(first) = report.problems.first() else {
@@ -189,10 +225,7 @@ impl SealedImage {
                 class: if before.is_clean() { Class::Bug } else { Class::Damaged },
             });
         }
-        self.verify_partitions()?;
-        self.verify_image()?;
-        self.is_verified.store(true, Ordering::Release);
-        Ok(())
+        self.verify_partitions()
     }
 
     /// Space of the virtual disk, as it will be, that holds no content: everything is read anew, and each filesystem
@@ -309,8 +342,9 @@ impl SealedImage {
         }
     }
 
-    /// A relative backing name means another file from another directory.
-    fn require_portable_backing(&self, target: &Path) -> Result<(), StackError> {
+    /// Fails when a copy at `target` that names the same backing file would mean another one: a relative name does, in
+    /// another directory.
+    pub fn require_portable_backing(&self, target: &Path) -> Result<(), StackError> {
         let Driver::Qcow2(image) = &self.driver else { return Ok(()) };
         let Some(backing) = image.info().backing else { return Ok(()) };
         let dir_of = |path: &Path| match path.parent() {
