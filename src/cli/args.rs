@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::{Address, Place};
+use super::convert::ConvertArgs;
 use super::mode::{ModeChange, Owner};
 use crate::commands::diff::DiffArgs;
 
@@ -199,6 +200,16 @@ pub enum Command {
         #[command(flatten)]
         image: ImageArgs,
     },
+    /// Copy an image into another file, format or compression.
+    #[command(
+        after_help = "OUT appears when it is complete and durable; a failed or stopped conversion leaves no OUT. The same IN and \
+                      options give the same bytes, whatever the threads and the memory.\n\nExamples:\n  \
+                      coldfit convert disk.raw disk.qcow2\n  \
+                      coldfit convert -c --compress zstd:4 disk.qcow2 small.qcow2\n  \
+                      coldfit convert -O raw disk.qcow2 - | ssh host 'cat > disk.raw'\n  \
+                      coldfit convert -n disk.qcow2 /dev/vg0/guest"
+    )]
+    Convert(ConvertArgs),
     /// Restore the bytes from before a change, from its undo file.
     #[command(
         after_help = "Refuses when anything changed the image since.\n\nExample:\n  coldfit undo disk.qcow2 --undo-file disk.undo"

@@ -2,4 +2,5 @@
 
 pub mod address;
 pub mod args;
+pub mod convert;
 pub mod mode;

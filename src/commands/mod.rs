@@ -3,6 +3,7 @@
 mod acceptance;
 mod change;
 mod check;
+mod convert;
 pub mod diff;
 mod fix;
 mod fsck;
@@ -33,6 +34,7 @@ pub fn run(command: Command, output: &Output) -> CommandResult {
             let (old, new, image) = (&args.old, &args.new, &args.image);
             diff::run(&diff::Request { old, new, paths, content, image }, output)
         }
+        Command::Convert(args) => convert::run(&args, output),
         Command::Undo { path, undo_file } => undo::run(&path, undo_file.as_deref(), output),
         Command::Ls { address, long, recursive, image } => {
             look::ls(&address, long, recursive, &image, output)

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use block::{BlockError, ReadAt};
+use block::{BlockError, ImageFile, ReadAt};
 use serde::Serialize;
+
+use crate::StackError;
 
 /// Image formats that are read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -29,7 +31,7 @@ impl fmt::Display for ImageFormat {
 
 /// What the bytes of a file look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recognised {
+enum Recognised {
     /// A format that is handled. Everything without another format's magic counts as raw.
     Format(ImageFormat),
     /// A format that is only known by name.
@@ -61,7 +63,7 @@ const KNOWN: &[(&str, u64, &[u8])] = &[
 const KNOWN_AT_END: &[(&str, u64, &[u8])] = &[("DMG", 512, b"koly")];
 
 /// Recognises the format of a file that the user named without a format.
-pub(crate) fn recognise(file: &dyn ReadAt) -> Result<Recognised, BlockError> {
+fn recognise(file: &dyn ReadAt) -> Result<Recognised, BlockError> {
     let mut head = [0; 8];
     if file.len() >= head.len() as u64 {
         file.read_exact_at(&mut head, 0)?;
@@ -83,6 +85,17 @@ pub(crate) fn recognise(file: &dyn ReadAt) -> Result<Recognised, BlockError> {
     }
     let is_vhd = vhd::probe(file)?.is_some();
     Ok(Recognised::Format(if is_vhd { ImageFormat::Vhd } else { ImageFormat::Raw }))
+}
+
+/// The format of an image: what the user says, else what its bytes say. Other formats are refused by name.
+pub fn format_of(file: &ImageFile, given: Option<ImageFormat>) -> Result<ImageFormat, StackError> {
+    if let Some(format) = given {
+        return Ok(format);
+    }
+    match recognise(file)? {
+        Recognised::Format(format) => Ok(format),
+        Recognised::Unsupported(format) => Err(StackError::Format { path: file.path().to_owned(), format }),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use vhd::Vhd;
 
 use crate::compose::Unmounted;
 use crate::disk::{Disk, DiskOptions};
-use crate::format::{Recognised, recognise};
+use crate::format::format_of;
 use crate::layers::{self, ImageLayer, Layer};
 use crate::sealed::SealedImage;
 use crate::{Content, ImageFormat, StackError};
@@ -99,15 +99,7 @@ impl Image {
     /// Opens, locks and takes apart the image at `path`.
     pub fn open(path: &Path, options: &OpenOptions, progress: &dyn Progress) -> Result<Self, StackError> {
         let file = ImageFile::open(path, options.access, progress)?;
-        let format = match options.format {
-            Some(format) => format,
-            None => match recognise(&file)? {
-                Recognised::Format(format) => format,
-                Recognised::Unsupported(format) => {
-                    return Err(StackError::Format { path: file.path().to_owned(), format });
-                }
-            },
-        };
+        let format = format_of(&file, options.format)?;
         let gate: Arc<dyn OpenGate> = match &options.allow_backing {
             Some(root) => Arc::new(AllowBelow::new(root)?),
             None => Arc::new(DenyAll),

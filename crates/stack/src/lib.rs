@@ -29,7 +29,7 @@ mod volumes;
 pub use compose::Unmounted;
 pub use content::Content;
 pub use error::StackError;
-pub use format::ImageFormat;
+pub use format::{ImageFormat, format_of};
 pub use free::{FreeSpace, NotFree, VolumeFreeSpace};
 pub use image::{Image, OpenOptions, VolumeDevice};
 pub use layers::{

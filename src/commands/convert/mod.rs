@@ -1,0 +1,194 @@
+//! `coldfit convert`: another file, format or compression of the same disk.
+
+mod target;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ::convert::{
+    BackingName, Destination, Direct, Options, Outcome, Qcow2Source, RawSource, Source, TargetFormat,
+};
+use block::{Access, AllowBelow, DenyAll, ImageFile, OpenGate};
+use qcow2::{Depth, Qcow2};
+use report::Progress;
+use serde::Serialize;
+use vhd::Vhd;
+
+use super::CommandResult;
+use crate::cli::convert::{self as cli, ConvertArgs, EngineArgs, SourceFormat};
+use crate::render::output::{AtImage, Failure, Output};
+use crate::render::progress::Bar;
+use crate::render::table::bytes;
+
+/// What `convert` reports.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    source: &'a Path,
+    source_format: stack::ImageFormat,
+    target_format: &'static str,
+    #[serde(flatten)]
+    outcome: Outcome,
+    seconds: f64,
+}
+
+/// Runs `convert`.
+pub fn run(args: &ConvertArgs, output: &Output) -> CommandResult {
+    let format = target::format(&args.target, &args.output)?;
+    let destination = destination(args)?;
+    let stop = crate::interrupt::flag()?;
+    let bar = Bar::new(output.quiet).always(args.engine.progress);
+    let started = Instant::now();
+    let (source, source_format) = open(args, &format, &bar).at_image(&args.input)?;
+    let options = options(&args.engine, args.target.sparse);
+    let outcome =
+        ::convert::convert(&*source, &format, &destination, &options, &bar, &stop).at_image(&args.input)?;
+    drop(bar);
+    let report = Report {
+        source: &args.input,
+        source_format,
+        target_format: target::name(&format),
+        outcome,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    // With the disk on standard output, what is said goes beside it.
+    match destination {
+        Destination::Stdout => output.note(summary(&report).trim_end()),
+        _ => output.either(&report, summary)?,
+    }
+    Ok(0)
+}
+
+fn destination(args: &ConvertArgs) -> Result<Destination, Failure> {
+    let path = &args.output;
+    if path.as_os_str() == "-" {
+        return Ok(Destination::Stdout);
+    }
+    if args.target.no_create {
+        return Ok(Destination::Existing(path.clone()));
+    }
+    if is_block_device(path) {
+        // Whoever names a device means to overwrite it, but says so.
+        return if args.target.force {
+            Ok(Destination::Existing(path.clone()))
+        } else {
+            Err(Failure::usage(format!("{}: a block device", path.display()))
+                .with_hint("Say -n to write into it, whatever it holds."))
+        };
+    }
+    Ok(Destination::NewFile { path: path.clone(), force: args.target.force })
+}
+
+fn is_block_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// Options of the engine.
+pub fn options(args: &EngineArgs, sparse_bytes: u64) -> Options {
+    Options {
+        threads: args.threads.map(usize::from),
+        memory: args.memory << 20,
+        direct: match args.direct {
+            cli::Direct::Auto => Direct::Auto,
+            cli::Direct::Always => Direct::Always,
+            cli::Direct::Never => Direct::Never,
+        },
+        sync: !args.no_sync,
+        sparse_bytes,
+        digest: args.digest,
+        checksum: args.checksum.is_some(),
+        verify: args.verify,
+        ..Options::default()
+    }
+}
+
+type OpenedSource = (Box<dyn Source>, stack::ImageFormat);
+
+/// Opens and locks the input.
+fn open(args: &ConvertArgs, format: &TargetFormat, progress: &dyn Progress) -> Result<OpenedSource, Failure> {
+    let file = ImageFile::open(&args.input, Access::Read, progress)?;
+    let wanted = args.source.input_format.map(|format| match format {
+        SourceFormat::Raw => stack::ImageFormat::Raw,
+        SourceFormat::Qcow2 => stack::ImageFormat::Qcow2,
+        SourceFormat::Vhd => stack::ImageFormat::Vhd,
+    });
+    let found = stack::format_of(&file, wanted)?;
+    let kept = match format {
+        TargetFormat::Qcow2(target) => target.backing.as_ref(),
+        _ => None,
+    };
+    let gate: Box<dyn OpenGate> = match &args.source.allow_backing {
+        Some(root) => Box::new(AllowBelow::new(root)?),
+        None => Box::new(DenyAll),
+    };
+    Ok(match found {
+        stack::ImageFormat::Raw | stack::ImageFormat::Vhd if kept.is_some() => {
+            return Err(Failure::usage(format!("a {found} image has no backing file to keep")));
+        }
+        stack::ImageFormat::Raw => (Box::new(RawSource::new(&file)), found),
+        stack::ImageFormat::Vhd => {
+            (Box::new(RawSource::of_device(Arc::new(Vhd::open(file.reader(), file.path())?))), found)
+        }
+        stack::ImageFormat::Qcow2 => {
+            let image = Arc::new(Qcow2::open(file.reader(), file.path(), &*gate)?);
+            let depth = match kept {
+                Some(backing) => {
+                    require_same_backing(&image, file.path(), backing, &args.output)?;
+                    Depth::Top
+                }
+                None => Depth::Chain,
+            };
+            (Box::new(Qcow2Source::new(image, Some(file.handle()), depth)), found)
+        }
+    })
+}
+
+/// What IN does not store must be the same below OUT: both names lead to one file.
+fn require_same_backing(
+    image: &Qcow2,
+    path: &Path,
+    wanted: &BackingName,
+    output: &Path,
+) -> Result<(), Failure> {
+    let refused = |message: String| Failure::new("convert.target.backing", report::Class::Usage, message);
+    let Some(own) = image.info().backing else {
+        return Err(refused(format!("{}: has no backing file to keep", path.display())));
+    };
+    let from = |image: &Path, name: &str| {
+        image
+            .parent()
+            .unwrap_or(Path::new(""))
+            .join(name.strip_prefix("file:").unwrap_or(name))
+            .canonicalize()
+    };
+    let output = std::path::absolute(output).map_err(|error| Failure::host("find", output, &error))?;
+    match (from(path, &own.name), from(&output, &wanted.name)) {
+        (Ok(below), Ok(named)) if below == named => Ok(()),
+        _ => {
+            Err(refused(format!("{}: its backing file is {}, not {}", path.display(), own.name, wanted.name)))
+        }
+    }
+}
+
+fn summary(report: &Report<'_>) -> String {
+    let Report { outcome, seconds, .. } = report;
+    let target = outcome.target.as_ref().map_or("-".into(), |path| path.display().to_string());
+    let mut text = format!(
+        "{} -> {target}: {} disk, {} of data, {} written in {seconds:.1} s",
+        report.source.display(),
+        bytes(outcome.virtual_bytes),
+        bytes(outcome.mapped_bytes - outcome.zero_bytes.min(outcome.mapped_bytes)),
+        bytes(outcome.target_bytes.min(outcome.bytes_written)),
+    );
+    if !outcome.synced && outcome.target.is_some() {
+        text.push_str(" (not synced)");
+    }
+    text.push('\n');
+    for (name, value) in [("content", &outcome.digest), ("sha256", &outcome.sha256)] {
+        if let Some(value) = value {
+            text.push_str(&format!("{name}  {value}\n"));
+        }
+    }
+    text
+}
