@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(
-    acl attr binutils btrfs-progs busybox-static bzip2 ca-certificates cpio cryptsetup-bin dosfstools dracut-core
+    acl attr binutils btrfs-progs busybox-static bzip2 ca-certificates chromium-headless-shell cpio cryptsetup-bin dosfstools dracut-core
     e2fsprogs erofs-utils f2fs-tools fdisk g++ gcc gdisk grub-common grub-pc-bin initramfs-tools-core kmod
     libcap2-bin lvm2 lz4 lzop make mmdebstrap mtools ntfs-3g openssh-server ovmf parted pkg-config policycoreutils procps python3
     python3-requests python3-yaml qemu-system-x86 qemu-utils selinux-utils squashfs-tools strace systemd util-linux

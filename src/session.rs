@@ -40,6 +40,11 @@ impl Timings {
         result
     }
 
+    /// All of them.
+    pub fn seconds(&self) -> std::collections::BTreeMap<String, f64> {
+        self.stages.iter().filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect()
+    }
+
     /// Notes a time that was measured elsewhere.
     pub fn note(&mut self, name: &str, seconds: f64) {
         self.stages.insert(name.to_owned(), ((seconds * 1e6).round() / 1e6).into());
@@ -88,6 +93,7 @@ pub fn options(args: &ImageArgs, access: Access) -> OpenOptions {
         spill_dir: args.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
         sector_size: args.sector_size,
         root: args.root.clone(),
+        is_remade: false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::{Address, Place};
+use super::batch::{BatchArgs, ReportCommand};
 use super::convert::ConvertArgs;
 use super::mode::{ModeChange, Owner};
 use crate::commands::diff::DiffArgs;
@@ -123,7 +124,7 @@ impl RuleArgs {
     }
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a setting is SWITCH=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -210,6 +211,23 @@ pub enum Command {
                       coldfit convert -n disk.qcow2 /dev/vg0/guest"
     )]
     Convert(ConvertArgs),
+    /// Check, fix or convert many images: one pool of threads, one report, resumable, in shards.
+    #[command(
+        after_help = "A line of a manifest: {\"image\": \"web1.qcow2\", \"do\": \"fix\", \"profile\": \"alibaba\", \
+                      \"output\": \"out/web1.qcow2\", \"set\": {\"ssh-login\": \"password-root\"}}. \
+                      Everything but image may be left to the options here; docs/batch.md has all of it.\n\n\
+                      Exit code: that of the worst image, in the order 0, 1, 6, 3, 4, 5, 2, 70.\n\nExamples:\n  \
+                      coldfit batch --do check -P alibaba -k images/\n  \
+                      coldfit batch --do fix -P alibaba --output-dir fixed -k 'images/*.qcow2'\n  \
+                      coldfit batch jobs.jsonl -k --report run1.jsonl\n  \
+                      coldfit batch jobs.jsonl -k --report run1.jsonl --resume\n  \
+                      coldfit batch jobs.jsonl -k --shard 3/16 --report shard-3.jsonl\n  \
+                      coldfit report render run1.jsonl -o run1.html"
+    )]
+    Batch(Box<BatchArgs>),
+    /// Work with the reports of `batch`.
+    #[command(subcommand)]
+    Report(ReportCommand),
     /// Restore the bytes from before a change, from its undo file.
     #[command(
         after_help = "Refuses when anything changed the image since.\n\nExample:\n  coldfit undo disk.qcow2 --undo-file disk.undo"

@@ -2,5 +2,6 @@
 
 pub mod address;
 pub mod args;
+pub mod batch;
 pub mod convert;
 pub mod mode;

@@ -1,10 +1,12 @@
 //! One file for each group of commands.
 
 mod acceptance;
+mod batch;
 mod change;
 mod check;
 mod convert;
 pub mod diff;
+mod disk_map;
 mod fix;
 mod fsck;
 mod generated;
@@ -12,6 +14,7 @@ mod initramfs;
 mod inspect;
 mod look;
 mod profiles;
+mod report;
 mod undo;
 
 use crate::cli::args::Command;
@@ -35,6 +38,8 @@ pub fn run(command: Command, output: &Output) -> CommandResult {
             diff::run(&diff::Request { old, new, paths, content, image }, output)
         }
         Command::Convert(args) => convert::run(&args, output),
+        Command::Batch(args) => batch::run(&args, output),
+        Command::Report(command) => report::run(command, output),
         Command::Undo { path, undo_file } => undo::run(&path, undo_file.as_deref(), output),
         Command::Ls { address, long, recursive, image } => {
             look::ls(&address, long, recursive, &image, output)

@@ -1,5 +1,6 @@
 //! How results, failures and progress look.
 
+pub mod board;
 pub mod diff;
 pub mod findings;
 pub mod layers;

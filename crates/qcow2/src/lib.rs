@@ -22,6 +22,7 @@ mod error;
 mod guard;
 mod header;
 mod image;
+mod inflate;
 mod info;
 mod l1;
 mod map;

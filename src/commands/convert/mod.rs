@@ -2,8 +2,9 @@
 
 mod target;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use ::convert::{
@@ -23,40 +24,49 @@ use crate::render::table::bytes;
 
 /// What `convert` reports.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
-    source: &'a Path,
+pub struct Report {
+    source: PathBuf,
     source_format: stack::ImageFormat,
     target_format: &'static str,
     #[serde(flatten)]
-    outcome: Outcome,
+    pub outcome: Outcome,
     seconds: f64,
 }
 
 /// Runs `convert`.
 pub fn run(args: &ConvertArgs, output: &Output) -> CommandResult {
-    let format = target::format(&args.target, &args.output)?;
-    let destination = destination(args)?;
     let stop = crate::interrupt::flag()?;
     let bar = Bar::new(output.quiet).always(args.engine.progress);
-    let started = Instant::now();
-    let (source, source_format) = open(args, &format, &bar).at_image(&args.input)?;
-    let options = options(&args.engine, args.target.sparse);
-    let outcome =
-        ::convert::convert(&*source, &format, &destination, &options, &bar, &stop).at_image(&args.input)?;
+    let report = convert(args, &options(&args.engine, args.target.sparse), &bar, &stop)?;
     drop(bar);
-    let report = Report {
-        source: &args.input,
+    // With the disk on standard output, what is said goes beside it.
+    match args.output.as_os_str() == "-" {
+        true => output.note(summary(&report).trim_end()),
+        false => output.either(&report, summary)?,
+    }
+    Ok(0)
+}
+
+/// Converts one image; prints nothing.
+pub fn convert(
+    args: &ConvertArgs,
+    options: &Options,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Report, Failure> {
+    let format = target::format(&args.target, &args.output)?;
+    let destination = destination(args)?;
+    let started = Instant::now();
+    let (source, source_format) = open(args, &format, progress).at_image(&args.input)?;
+    let outcome =
+        ::convert::convert(&*source, &format, &destination, options, progress, stop).at_image(&args.input)?;
+    Ok(Report {
+        source: args.input.clone(),
         source_format,
         target_format: target::name(&format),
         outcome,
         seconds: started.elapsed().as_secs_f64(),
-    };
-    // With the disk on standard output, what is said goes beside it.
-    match destination {
-        Destination::Stdout => output.note(summary(&report).trim_end()),
-        _ => output.either(&report, summary)?,
-    }
-    Ok(0)
+    })
 }
 
 fn destination(args: &ConvertArgs) -> Result<Destination, Failure> {
@@ -171,7 +181,7 @@ fn require_same_backing(
     }
 }
 
-fn summary(report: &Report<'_>) -> String {
+fn summary(report: &Report) -> String {
     let Report { outcome, seconds, .. } = report;
     let target = outcome.target.as_ref().map_or("-".into(), |path| path.display().to_string());
     let mut text = format!(

@@ -3,6 +3,7 @@
 
 mod boot;
 mod config;
+mod image;
 mod initramfs;
 mod modules;
 mod network;
@@ -14,6 +15,7 @@ use vfs::{DeviceTable, FirmwareFacts, TableKind, Volume};
 
 use crate::DirFs;
 
+pub use self::image::raw_disk;
 pub use self::release::{Line, RELEASES, Release};
 
 /// UUID of every root filesystem.
