@@ -233,6 +233,7 @@ fn main() {
     for level in 1..=9 {
         subjects.push(encode(format!("own {level}, strict"), payload, zlib(level, Window::Strict, false)));
     }
+    subjects.push(encode("own fast, strict".into(), payload, zlib(1, Window::Strict, true)));
     for level in [1, 4, 6, 9] {
         subjects.push(encode(format!("own {level}, wide"), payload, zlib(level, Window::Wide, false)));
     }

@@ -25,9 +25,6 @@ pub enum Window {
 pub struct ZlibLevel(u8);
 
 impl ZlibLevel {
-    /// What stands in for any level where speed comes before size.
-    pub(crate) const FAST: Self = Self(1);
-
     /// `None` outside 1 to 9.
     pub fn new(level: u8) -> Option<Self> {
         (1..=9).contains(&level).then_some(Self(level))

@@ -5,7 +5,7 @@ use std::fmt;
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name, version_string};
 
 use crate::CLUSTER_MAX;
-use crate::algorithm::{Algorithm, Window, ZlibLevel};
+use crate::algorithm::{Algorithm, Window};
 use crate::deflate::{self, Deflate};
 use crate::error::CodecError;
 
@@ -29,8 +29,7 @@ impl Encoder {
         }
         let engine = match algorithm {
             Algorithm::Zlib { level, window, fast } => {
-                let level = if fast { ZlibLevel::FAST } else { level };
-                Engine::Zlib(Box::new(Deflate::new(level, window)))
+                Engine::Zlib(Box::new(Deflate::new(level, window, fast)))
             }
             Algorithm::Zstd { level } => {
                 let mut context = CCtx::try_create().ok_or_else(|| CodecError::Library {
@@ -84,9 +83,9 @@ impl Encoder {
     pub fn name(&self) -> String {
         match self.algorithm {
             Algorithm::Zlib { level, window, fast } => {
-                let level = if fast { ZlibLevel::FAST } else { level }.get();
+                let level = if fast { "fast".to_owned() } else { format!("level {}", level.get()) };
                 let distance = if window == Window::Strict { 4096 } else { 32768 };
-                format!("coldfit-deflate {} level {level}, distances up to {distance}", deflate::VERSION)
+                format!("coldfit-deflate {} {level}, distances up to {distance}", deflate::VERSION)
             }
             Algorithm::Zstd { level } => format!("libzstd {} level {}", version_string(), level.get()),
         }

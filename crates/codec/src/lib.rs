@@ -9,12 +9,14 @@ mod decoder;
 mod deflate;
 mod encoder;
 mod error;
+mod pool;
 mod symbols;
 
 pub use algorithm::{Algorithm, Kind, Window, ZlibLevel, ZstdLevel};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::CodecError;
+pub use pool::DecoderPool;
 
 /// Greatest cluster of the qcow2 format: `cluster_bits` is at most 21 (QEMU, docs/interop/qcow2.txt).
 pub const CLUSTER_MAX: usize = 2 << 20;

@@ -59,6 +59,15 @@ pub enum Compression {
     Zstd,
 }
 
+impl From<Compression> for codec::Kind {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Zlib => codec::Kind::Deflate,
+            Compression::Zstd => codec::Kind::Zstd,
+        }
+    }
+}
+
 /// Which of the three feature fields a name belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

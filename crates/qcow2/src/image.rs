@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use block::{OpenGate, ReadAt};
+use codec::DecoderPool;
 use ondisk::try_be_u64;
 
 use crate::backing::{Backing, Chain};
@@ -26,6 +27,7 @@ pub struct Qcow2 {
     /// Bytes of the snapshot table.
     pub(crate) snapshot_table_len: u64,
     pub(crate) backing: Option<Backing>,
+    pub(crate) decoders: DecoderPool,
     cache: Arc<Cache>,
     /// Position in the backing chain, 0 at the top: tells the images apart in the cache.
     layer: usize,
@@ -56,6 +58,7 @@ impl Qcow2 {
         let file_len = file.len();
         let (snapshots, snapshot_table_len) = snapshot::read_table(&*file, &header, path)?;
         let mut image = Self {
+            decoders: DecoderPool::new(header.compression.into()),
             file,
             file_len,
             path: path.to_owned(),

@@ -22,7 +22,6 @@ mod error;
 mod guard;
 mod header;
 mod image;
-mod inflate;
 mod info;
 mod l1;
 mod map;

@@ -7,7 +7,6 @@ use block::{BlockError, Extent, ExtentState, ReadAt};
 
 use crate::error::Qcow2Error;
 use crate::image::Qcow2;
-use crate::inflate::inflate;
 use crate::map::Mapping;
 
 impl Qcow2 {
@@ -54,8 +53,9 @@ impl Qcow2 {
         let payload_len = payload_len.min(self.file_len.saturating_sub(host_offset));
         let mut payload = vec![0; payload_len as usize];
         self.file.read_exact_at(&mut payload, host_offset)?;
-        inflate(self.header.compression, &payload, cluster)
-            .map_err(|detail| self.damaged("qcow2.compressed", host_offset, detail))
+        self.decoders
+            .decode(&payload, cluster)
+            .map_err(|error| self.damaged("qcow2.compressed", host_offset, error.to_string()))
     }
 
     /// A compressed cluster, whole.

@@ -14,7 +14,7 @@ mod window;
 
 use bits::BitWriter;
 use block::BlockWriter;
-use parse::{Effort, Tokens, parse};
+use parse::{Effort, Style, Tokens, parse};
 use window::{Finder, LOOKAHEAD, Reach};
 
 use crate::algorithm::{Window, ZlibLevel};
@@ -32,18 +32,18 @@ pub(crate) struct Deflate {
 }
 
 enum AnyFinder {
-    Strict(Finder<4096, 8192>),
+    Strict(Finder<4096, 16384>),
     Wide(Finder<32768, 32768>),
 }
 
 impl Deflate {
-    pub(crate) fn new(level: ZlibLevel, window: Window) -> Self {
+    pub(crate) fn new(level: ZlibLevel, window: Window, fast: bool) -> Self {
         let finder = match window {
             Window::Strict => AnyFinder::Strict(Finder::new()),
             Window::Wide => AnyFinder::Wide(Finder::new()),
         };
         Self {
-            effort: effort(level),
+            effort: effort(level, fast),
             finder,
             tokens: Tokens::new(),
             blocks: Vec::new(),
@@ -84,11 +84,7 @@ impl Stream<'_> {
             let more = input.get(taken..)?;
             let last = more.is_empty();
             let end = if last { finder.filled() } else { finder.filled() - LOOKAHEAD };
-            let stop = match self.effort.lazy {
-                0 => parse::<WINDOW, HEADS, 0>(finder, self.effort, at, end, self.tokens),
-                1 => parse::<WINDOW, HEADS, 1>(finder, self.effort, at, end, self.tokens),
-                _ => parse::<WINDOW, HEADS, 2>(finder, self.effort, at, end, self.tokens),
-            };
+            let stop = parse(finder, self.effort, at, end, self.tokens);
             let segment = input.get(done..done + (stop - at))?;
             self.write_segment(&mut out, segment, last, limit_bits)?;
             done += stop - at;
@@ -124,22 +120,21 @@ impl Stream<'_> {
     }
 }
 
-fn effort(level: ZlibLevel) -> Effort {
-    let of = |depth, nice, lazy, short_dist, four_dist| Effort {
-        reach: Reach { depth, nice },
-        lazy,
-        short_dist,
-        four_dist,
-    };
+/// Levels by what was measured on clusters of real files, see `docs/performance.md`.
+fn effort(level: ZlibLevel, fast: bool) -> Effort {
+    let of = |style, depth, nice, good| Effort { style, reach: Reach { depth, nice }, good };
+    if fast {
+        return of(Style::Sparse, 1, 16, 0);
+    }
     match level.get() {
-        1 => of(2, 32, 0, 1024, 32768),
-        2 => of(6, 32, 0, 1024, 32768),
-        3 => of(12, 16, 0, 1024, 32768),
-        4 => of(16, 30, 0, 1024, 32768),
-        5 => of(8, 30, 1, 1024, 32768),
-        6 => of(16, 30, 1, 1024, 32768),
-        7 => of(35, 65, 1, 1024, 32768),
-        8 => of(100, 130, 2, 1024, 32768),
-        _ => of(300, 258, 2, 1024, 32768),
+        1 => of(Style::Greedy, 2, 24, 0),
+        2 => of(Style::Greedy, 4, 24, 0),
+        3 => of(Style::Greedy, 8, 40, 0),
+        4 => of(Style::Greedy, 16, 60, 0),
+        5 => of(Style::Lazy, 5, 24, 12),
+        6 => of(Style::Lazy, 10, 40, 20),
+        7 => of(Style::Lazy, 24, 100, 32),
+        8 => of(Style::Lazier, 60, 130, 60),
+        _ => of(Style::Lazier, 400, 258, 258),
     }
 }

@@ -162,19 +162,21 @@ impl<const WINDOW: usize, const HEADS: usize> Finder<WINDOW, HEADS> {
         if floor < 3 && short > cutoff && (load32(buffer, short, 0) ^ four) << 8 == 0 {
             best.dist = usize::from(at.wrapping_sub(short));
         }
-        let mut tail = load32(buffer, at, best.length - 3);
+        let mut tail = load32(buffer, at, best.length.wrapping_sub(3));
         let mut depth = reach.depth;
         while candidate > cutoff && depth > 0 {
-            depth -= 1;
-            if load32(buffer, candidate, best.length - 3) == tail && load32(buffer, candidate, 0) == four {
+            depth = depth.wrapping_sub(1);
+            if load32(buffer, candidate, best.length.wrapping_sub(3)) == tail
+                && load32(buffer, candidate, 0) == four
+            {
                 let mut length = 4;
                 while length < MATCH_MAX {
                     let differ = load64(buffer, candidate, length) ^ load64(buffer, at, length);
                     if differ != 0 {
-                        length += (differ.trailing_zeros() >> 3) as usize;
+                        length = length.wrapping_add((differ.trailing_zeros() >> 3) as usize);
                         break;
                     }
-                    length += 8;
+                    length = length.wrapping_add(8);
                 }
                 if length > best.length {
                     best = Match {
@@ -184,7 +186,7 @@ impl<const WINDOW: usize, const HEADS: usize> Finder<WINDOW, HEADS> {
                     if best.length >= reach.nice {
                         break;
                     }
-                    tail = load32(buffer, at, best.length - 3);
+                    tail = load32(buffer, at, best.length.wrapping_sub(3));
                 }
             }
             candidate = self.links[usize::from(candidate) & (WINDOW - 1)];
