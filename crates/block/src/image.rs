@@ -217,6 +217,13 @@ impl ReadAt for ImageFile {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Closing would do, were it not for children between fork and exec that share the lock for a moment.
+        let _ = self.file.unlock();
+    }
+}
+
 impl Shared {
     /// From now on nobody reads: the bytes are about to change.
     pub(crate) fn close(&self) {

@@ -1,24 +1,37 @@
 //! The way through a conversion.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use block::{BlockError, Host, HostFile, NewFile, SystemHost};
+use block::{BlockError, Host, HostFile, HostFileKind, HostMetadata, NewFile, SystemHost};
 use report::{Event, Progress};
 
-use crate::engine::{Run, run};
+use crate::engine::{Run, RunOutcome, run};
 use crate::error::{Place, Stage};
 use crate::layout::{Layout, Qcow2Layout, RawLayout};
 use crate::read::ns;
-use crate::sink::{FileSink, SinkOptions};
+use crate::sink::{FileSink, Sink, SinkOptions, free_bytes};
+use crate::stream_sink::StreamSink;
+use crate::target::Existing;
 use crate::units::Census;
-use crate::{Budget, ConvertError, Destination, Options, Outcome, Source, TargetFormat};
+use crate::{
+    Budget, ConvertError, Destination, Options, Outcome, Source, StreamSource, TargetFormat, digest,
+};
 
 /// Smallest and greatest unit of work.
 const UNIT_MIN: u64 = 256 << 10;
 const UNIT_MAX: u64 = 4 << 20;
+
+/// What is copied.
+pub enum Input<'i> {
+    /// Can be read anywhere.
+    Random(&'i dyn Source),
+    /// Can be read from front to back.
+    Stream(&'i mut dyn StreamSource),
+}
 
 /// Copies `source` into a target. `stop` ends it early, with [`ConvertError::Stopped`].
 ///
@@ -32,27 +45,44 @@ pub fn convert(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, ConvertError> {
-    convert_on(Arc::new(SystemHost), source, format, destination, options, progress, stop)
+    let host = Arc::new(SystemHost);
+    convert_on(host, Input::Random(source), format, destination, options, progress, stop)
 }
 
-/// [`convert`] with the target on a given host.
-pub fn convert_on(
-    host: Arc<dyn Host>,
-    source: &dyn Source,
+/// [`convert`] for a source that is read from front to back.
+pub fn convert_stream(
+    source: &mut dyn StreamSource,
     format: &TargetFormat,
     destination: &Destination,
     options: &Options,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, ConvertError> {
-    let job = Job { source, format, options, progress, stop };
+    let host = Arc::new(SystemHost);
+    convert_on(host, Input::Stream(source), format, destination, options, progress, stop)
+}
+
+/// [`convert`] and [`convert_stream`] with the target on a given host.
+pub fn convert_on(
+    host: Arc<dyn Host>,
+    input: Input<'_>,
+    format: &TargetFormat,
+    destination: &Destination,
+    options: &Options,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Outcome, ConvertError> {
+    let identities = match &input {
+        Input::Random(source) => source.identities(),
+        Input::Stream(source) => source.identities(),
+    };
+    let mut job = Job { input, format, options, progress, stop };
     match destination {
         Destination::NewFile { path, force } => {
             let open = |error| ConvertError::host(Place::of(Stage::Open), error);
-            let target =
-                NewFile::create(host, path, &source.identities(), *force, 0o644, progress).map_err(open)?;
+            let target = NewFile::create(host, path, &identities, *force, 0o644, progress).map_err(open)?;
             let (partial, file) = (target.partial_path().to_owned(), target.file());
-            let mut outcome = job.fill(file, &partial, true)?;
+            let mut outcome = job.fill(file, &partial, None)?;
             if let Some(accept) = &options.accept {
                 target.let_readers_in().map_err(open)?;
                 accept(&partial)
@@ -66,77 +96,141 @@ pub fn convert_on(
             outcome.target = Some(path);
             Ok(outcome)
         }
-        Destination::Existing(_) | Destination::Stdout => {
-            Err(ConvertError::Unsupported { what: "this target".into() })
+        Destination::Existing(path) => {
+            let target = Existing::open(&host, path, &identities, progress)?;
+            job.check_existing(&target)?;
+            let mut outcome = job.fill(target.file.as_ref(), &target.path, Some(&target.metadata))?;
+            outcome.target = Some(target.path);
+            Ok(outcome)
         }
+        Destination::Stdout => job.stream(&mut std::io::stdout()),
     }
 }
 
-struct Job<'j> {
-    source: &'j dyn Source,
+struct Job<'j, 'i> {
+    input: Input<'i>,
     format: &'j TargetFormat,
     options: &'j Options,
     progress: &'j dyn Progress,
     stop: &'j AtomicBool,
 }
 
-impl Job<'_> {
-    fn layout(&self, is_new: bool) -> Result<Box<dyn Layout>, ConvertError> {
-        let len = self.source.len();
+/// How a run is set up, apart from where its bytes go.
+struct Setup {
+    layout: Box<dyn Layout>,
+    census: Census,
+    map_ns: u64,
+    threads: usize,
+    unit: u64,
+    /// Known length of the disk.
+    len: Option<u64>,
+}
+
+impl Job<'_, '_> {
+    fn len(&self) -> Option<u64> {
+        match &self.input {
+            Input::Random(source) => Some(source.len()),
+            Input::Stream(source) => source.len(),
+        }
+    }
+
+    fn layout(&self, is_new: bool, is_ordered: bool) -> Result<Box<dyn Layout>, ConvertError> {
         Ok(match self.format {
             TargetFormat::Raw => {
                 let grain = self.options.sparse_bytes.clamp(4096, UNIT_MIN).next_power_of_two();
-                Box::new(RawLayout::new(grain, !is_new))
+                Box::new(RawLayout::new(grain, !is_new, is_ordered))
             }
-            TargetFormat::Qcow2(target) => Box::new(Qcow2Layout::new(target, len)?),
+            TargetFormat::Qcow2(target) => Box::new(Qcow2Layout::new(target, self.len().unwrap_or(0))?),
+            TargetFormat::Other(maker) => maker.layout(self.len(), is_new)?,
         })
     }
 
-    /// Bytes that the target will take, at most, beside what cannot be known.
-    fn expected(&self, census: &Census, layout: &dyn Layout) -> u64 {
-        let cluster_len = layout.cluster_len();
-        // Every L2 entry and refcount: 10 bytes a cluster.
-        let tables = census.mapped / cluster_len * 10 + (4 << 20);
-        match self.format {
-            TargetFormat::Raw => census.mapped,
-            TargetFormat::Qcow2(_) => census.mapped + tables,
+    fn setup(&self, is_new: bool, is_ordered: bool, budget: &Budget) -> Result<Setup, ConvertError> {
+        let layout = self.layout(is_new, is_ordered)?;
+        let started = Instant::now();
+        let (census, granularity) = match &self.input {
+            Input::Random(source) => (Census::of(*source)?, source.granularity()),
+            Input::Stream(source) => (Census { mapped: source.len().unwrap_or(0), ..Census::default() }, 1),
+        };
+        let map_ns = ns(started);
+        let threads = self.options.threads.unwrap_or_else(default_threads).max(1);
+        let grain = layout.cluster_len().max(granularity);
+        let unit = unit_bytes(self.options.unit_bytes, threads, budget.limit(), grain);
+        Ok(Setup { layout, census, map_ns, threads, unit, len: self.len() })
+    }
+
+    /// A format whose parts are found by a header cannot take the place of bytes that are there.
+    fn check_existing(&self, target: &Existing) -> Result<(), ConvertError> {
+        let refuse = |code, what| Err(ConvertError::Target { code, what });
+        let path = target.path.display();
+        let is_file = target.metadata.kind == HostFileKind::Regular;
+        if is_file && !matches!(self.format, TargetFormat::Raw) {
+            let what = format!("{path}: only raw is written into a file that exists");
+            return refuse("convert.target.existing", what);
+        }
+        match self.len() {
+            Some(len) if len > target.metadata.len => {
+                let what =
+                    format!("{path}: the disk of {len} bytes does not fit its {} bytes", target.metadata.len);
+                refuse("convert.target.too-small", what)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Makes the content of the target file, durable if asked for.
-    fn fill(&self, file: &dyn HostFile, path: &Path, is_new: bool) -> Result<Outcome, ConvertError> {
-        let (source, options) = (self.source, self.options);
-        let mut layout = self.layout(is_new)?;
-        let started = Instant::now();
-        let census = Census::of(source)?;
-        let map_ns = ns(started);
-        let threads = options.threads.unwrap_or_else(default_threads).max(1);
-        let own = Budget::new(options.memory);
-        let budget = options.budget.as_deref().unwrap_or(&own);
-        let grain = layout.cluster_len().max(source.granularity());
-        let unit = unit_bytes(options.unit_bytes, threads, budget.limit(), grain);
-        let sink_options = SinkOptions { direct: options.direct, is_new, drops_behind: options.sync };
-        let sink = FileSink::new(file, path, &sink_options)?;
-        sink.expected.store(self.expected(&census, &*layout), Ordering::Relaxed);
-        if *self.format == TargetFormat::Raw && is_new {
-            sink.set_len(source.len())?;
-            if options.sparse_bytes == 0 {
-                sink.allocate(source.len())?;
-            }
-        }
-        self.progress.event(Event::Stage { name: "convert", total: Some(census.mapped) });
+    fn run(
+        &mut self,
+        setup: &mut Setup,
+        sink: &dyn Sink,
+        budget: &Budget,
+    ) -> Result<RunOutcome, ConvertError> {
+        let total = setup.len.map(|_| setup.census.mapped);
+        self.progress.event(Event::Stage { name: "convert", total });
+        let input = match &mut self.input {
+            Input::Random(source) => Input::Random(*source),
+            Input::Stream(source) => Input::Stream(*source),
+        };
         let ran = run(Run {
-            source,
-            layout: &mut *layout,
-            sink: Some(&sink),
-            threads,
-            unit,
+            input,
+            layout: &mut *setup.layout,
+            sink: Some(sink),
+            threads: setup.threads,
+            unit: setup.unit,
             budget,
-            digest: options.digest,
+            digest: self.options.digest,
             progress: self.progress,
             stop: self.stop,
         })?;
-        source.check_unchanged()?;
+        match &self.input {
+            Input::Random(source) => source.check_unchanged()?,
+            Input::Stream(source) => source.check_unchanged()?,
+        }
+        Ok(ran)
+    }
+
+    /// Makes the content of the target file, durable if asked for. `existing`: the file holds something else.
+    fn fill(
+        &mut self,
+        file: &dyn HostFile,
+        path: &Path,
+        existing: Option<&HostMetadata>,
+    ) -> Result<Outcome, ConvertError> {
+        let options = self.options;
+        let own = Budget::new(options.memory);
+        let budget = options.budget.as_deref().unwrap_or(&own);
+        let is_new = existing.is_none();
+        let mut setup = self.setup(is_new, false, budget)?;
+        let sink_options = SinkOptions { direct: options.direct, is_new, drops_behind: options.sync };
+        let sink = FileSink::new(file, path, &sink_options)?;
+        self.expect(&setup, &sink, path, is_new)?;
+        let is_raw = matches!(self.format, TargetFormat::Raw);
+        if let Some(len) = setup.len.filter(|_| is_raw && is_new) {
+            sink.set_len(len)?;
+            if options.sparse_bytes == 0 {
+                sink.allocate(len)?;
+            }
+        }
+        let ran = self.run(&mut setup, &sink, budget)?;
         if is_new {
             sink.set_len(ran.finish.file_len)?;
         }
@@ -155,34 +249,81 @@ impl Job<'_> {
         if options.sync {
             sink.drop_behind(true);
         }
+        let sync_ns = ns(syncing);
+        let mut outcome = self.outcome(&setup, ran, budget);
+        outcome.times.sync = sync_ns;
+        outcome.bytes_written = sink.written.load(Ordering::Relaxed);
+        outcome.direct = sink.wrote_direct();
+        outcome.synced = options.sync;
+        if options.checksum {
+            outcome.sha256 = Some(checksum(file, path, outcome.target_bytes, self.stop)?);
+        }
+        Ok(outcome)
+    }
+
+    /// Writes to a pipe.
+    fn stream(&mut self, out: &mut (dyn Write + Send)) -> Result<Outcome, ConvertError> {
+        let own = Budget::new(self.options.memory);
+        let budget = self.options.budget.as_deref().unwrap_or(&own);
+        let mut setup = self.setup(true, true, budget)?;
+        if !setup.layout.is_ordered() {
+            return Err(ConvertError::Target {
+                code: "convert.target.stream",
+                what: "this format is not written from front to back, so it needs a file".into(),
+            });
+        }
+        let sink = StreamSink::new(out);
+        let ran = self.run(&mut setup, &sink, budget)?;
+        sink.flush()?;
+        let mut outcome = self.outcome(&setup, ran, budget);
+        outcome.bytes_written = sink.written.load(Ordering::Relaxed);
+        Ok(outcome)
+    }
+
+    /// Notes what the target will take, and refuses early when it cannot have that.
+    fn expect(
+        &self,
+        setup: &Setup,
+        sink: &FileSink<'_>,
+        path: &Path,
+        is_new: bool,
+    ) -> Result<(), ConvertError> {
+        let census = &setup.census;
+        let tables = census.mapped / setup.layout.cluster_len() * 10 + (4 << 20);
+        let expected = census.mapped + tables;
+        sink.expected.store(expected, Ordering::Relaxed);
+        // Zero may be left out and data may shrink: only where neither can happen the need is known.
+        let is_certain = is_new && self.options.sparse_bytes == 0 && matches!(self.format, TargetFormat::Raw);
+        let needed = setup.len.unwrap_or(0);
+        match free_bytes(path) {
+            Some(free) if is_certain && free < needed => {
+                Err(ConvertError::NoSpace { path: path.to_owned(), needed, available: Some(free) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn outcome(&self, setup: &Setup, ran: RunOutcome, budget: &Budget) -> Outcome {
         let mut times = ran.times;
-        times.map += map_ns;
-        times.sync = ns(syncing);
-        let mut outcome = Outcome {
-            virtual_bytes: source.len(),
+        times.map += setup.map_ns;
+        Outcome {
+            virtual_bytes: ran.virtual_len,
             target_bytes: ran.finish.file_len,
-            mapped_bytes: census.mapped,
+            mapped_bytes: setup.census.mapped.max(ran.committed),
             zero_bytes: ran.zero_bytes,
             bytes_read: ran.bytes_read,
-            bytes_written: sink.written.load(Ordering::Relaxed),
             plain_clusters: ran.plain_clusters,
             compressed_clusters: ran.encoded_clusters,
             encoder: ran.encoder,
-            direct: sink.wrote_direct(),
-            synced: options.sync,
-            digest: ran.digest,
-            threads,
-            unit_bytes: unit,
+            digest: ran.digest.filter(|_| self.options.digest).map(|digest| digest::hex(&digest)),
+            threads: setup.threads,
+            unit_bytes: setup.unit,
             units: ran.units,
             high_water_bytes: budget.high_water(),
             stalls: ran.stalls,
             times,
             ..Outcome::default()
-        };
-        if options.checksum {
-            outcome.sha256 = Some(checksum(file, path, outcome.target_bytes, self.stop)?);
         }
-        Ok(outcome)
     }
 }
 
@@ -220,5 +361,5 @@ fn checksum(file: &dyn HostFile, path: &Path, len: u64, stop: &AtomicBool) -> Re
         hash.update(part);
         at += step;
     }
-    Ok(crate::digest::hex(&hash.finalize()))
+    Ok(digest::hex(&hash.finalize()))
 }

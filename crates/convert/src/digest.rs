@@ -41,9 +41,9 @@ impl Combined {
         }
     }
 
-    pub fn finish(mut self, virtual_len: u64) -> String {
+    pub fn finish(mut self, virtual_len: u64) -> [u8; 32] {
         self.0.update(virtual_len.to_le_bytes());
-        hex(&self.0.finalize())
+        self.0.finalize().into()
     }
 }
 

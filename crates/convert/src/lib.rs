@@ -14,16 +14,20 @@ mod outcome;
 mod read;
 mod sink;
 mod source;
+mod stream;
+mod stream_sink;
+mod target;
 mod units;
 mod work;
 mod zero;
 
 pub use budget::Budget;
-pub use convert::{convert, convert_on};
+pub use convert::{Input, convert, convert_on, convert_stream};
 pub use error::{ConvertError, Place, Stage};
-pub use layout::{ClusterEncoder, Finish, Layout, NamedEncoder, Placed, Zeroes};
+pub use layout::{ClusterEncoder, End, Finish, Layout, LayoutMaker, NamedEncoder, Placed, Zeroes};
 pub use options::{Accept, BackingName, Destination, Direct, Options, Qcow2Target, TargetFormat};
 pub use outcome::{FastPath, Outcome, StageTimes};
 pub use source::{
     Edited, FreeSkipped, Piece, PieceKind, Qcow2Source, RawSource, Source, WholeFile, WholeFormat, push_piece,
 };
+pub use stream::StreamSource;

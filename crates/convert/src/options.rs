@@ -8,15 +8,17 @@ use serde::Serialize;
 
 use codec::Algorithm;
 
-use crate::Budget;
+use crate::{Budget, LayoutMaker};
 
 /// Format of the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TargetFormat {
     /// The file is the disk.
     Raw,
     /// qcow2.
     Qcow2(Qcow2Target),
+    /// Any other, by its layout.
+    Other(Arc<dyn LayoutMaker>),
 }
 
 /// Choices of a qcow2 target.

@@ -12,7 +12,7 @@ use block::{BlockError, HostFile};
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use crate::buffer::ALIGN;
+use crate::buffer::{ALIGN, Buffer};
 use crate::error::{Place, Stage};
 use crate::{ConvertError, Direct};
 
@@ -24,6 +24,18 @@ const GROW_STEP: u64 = 64 << 20;
 const BEHIND: u64 = 32 << 20;
 /// Slices of one vectored write (`IOV_MAX` of Linux is 1024).
 const MAX_SLICES: usize = 512;
+
+/// What takes the bytes of a target.
+pub(crate) trait Sink: Sync {
+    /// Writes slices that follow each other.
+    fn write(&self, offset: u64, slices: &[&[u8]]) -> Result<(), ConvertError>;
+    /// Writes a page of packed output. Returns how many pages were done with: a sink that writes in order keeps some.
+    fn write_page(&self, offset: u64, page: Buffer) -> Result<u64, ConvertError>;
+    /// Makes a range read as zero. Returns how many pages that were kept are done with.
+    fn zero(&self, range: Range<u64>) -> Result<u64, ConvertError>;
+    /// The file is this long; pages may be longer.
+    fn set_end(&self, end: u64);
+}
 
 /// A target file that takes positional writes from many threads.
 pub(crate) struct FileSink<'t> {
@@ -45,6 +57,8 @@ pub(crate) struct FileSink<'t> {
     advised: Mutex<u64>,
     /// Bytes that the target will take, at most; for errors.
     pub expected: AtomicU64,
+    /// Pages are cut off here.
+    end: AtomicU64,
 }
 
 /// How a [`FileSink`] is to write.
@@ -78,6 +92,7 @@ impl<'t> FileSink<'t> {
             highest: AtomicU64::new(0),
             advised: Mutex::default(),
             expected: AtomicU64::new(0),
+            end: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -120,8 +135,52 @@ impl<'t> FileSink<'t> {
         Ok(())
     }
 
-    /// Writes slices that follow each other.
-    pub fn write(&self, offset: u64, slices: &[&[u8]]) -> Result<(), ConvertError> {
+    fn write_buffered(&self, offset: u64, slices: &[&[u8]]) -> io::Result<()> {
+        match (self.file.system_file(), slices) {
+            (Some(file), [_, _, ..]) => write_slices(file, offset, slices),
+            _ => {
+                let mut at = offset;
+                for slice in slices {
+                    self.file.write_all_at(slice, at)?;
+                    at += slice.len() as u64;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts writing back what is 32 MiB behind, and forgets what is clean already. `POSIX_FADV_DONTNEED` does both:
+    /// it starts writing dirty pages and drops clean ones (Linux, mm/fadvise.c).
+    pub fn drop_behind(&self, all: bool) {
+        let Some(file) = self.file.system_file() else { return };
+        let highest = self.highest.load(Ordering::Relaxed);
+        let mut advised = self.advised.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all && highest < advised.saturating_add(2 * BEHIND) {
+            return;
+        }
+        let from = if all { 0 } else { advised.saturating_sub(BEHIND) };
+        let len = std::num::NonZeroU64::new(highest.saturating_sub(from));
+        *advised = highest.saturating_sub(BEHIND);
+        drop(advised);
+        // A hint: what the host makes of it is no concern of the copy.
+        let _ = rustix::fs::fadvise(file, from, len, Advice::DontNeed);
+    }
+
+    /// Reserves the whole file, where the host can.
+    pub fn allocate(&self, len: u64) -> Result<(), ConvertError> {
+        self.file.allocate(len).map_err(|error| self.failed("reserve", 0..len, error))
+    }
+
+    /// Everything written is durable when this returns.
+    pub fn sync(&self) -> Result<(), ConvertError> {
+        self.file.sync().map_err(|error| {
+            ConvertError::host(Place::of(Stage::Sync), BlockError::io("sync", &self.path, error))
+        })
+    }
+}
+
+impl Sink for FileSink<'_> {
+    fn write(&self, offset: u64, slices: &[&[u8]]) -> Result<(), ConvertError> {
         let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
         let end = offset + len;
         self.make_room(end)?;
@@ -158,41 +217,17 @@ impl<'t> FileSink<'t> {
         Ok(())
     }
 
-    fn write_buffered(&self, offset: u64, slices: &[&[u8]]) -> io::Result<()> {
-        match (self.file.system_file(), slices) {
-            (Some(file), [_, _, ..]) => write_slices(file, offset, slices),
-            _ => {
-                let mut at = offset;
-                for slice in slices {
-                    self.file.write_all_at(slice, at)?;
-                    at += slice.len() as u64;
-                }
-                Ok(())
-            }
-        }
+    fn write_page(&self, offset: u64, page: Buffer) -> Result<u64, ConvertError> {
+        let bytes = page.bytes();
+        let len = self.end.load(Ordering::Relaxed).saturating_sub(offset).min(bytes.len() as u64);
+        // The last page may be cut off at its sector: through the page cache then.
+        self.write(offset, &[bytes.get(..len as usize).unwrap_or_default()])?;
+        Ok(1)
     }
 
-    /// Starts writing back what is 32 MiB behind, and forgets what is clean already. `POSIX_FADV_DONTNEED` does both:
-    /// it starts writing dirty pages and drops clean ones (Linux, mm/fadvise.c).
-    pub fn drop_behind(&self, all: bool) {
-        let Some(file) = self.file.system_file() else { return };
-        let highest = self.highest.load(Ordering::Relaxed);
-        let mut advised = self.advised.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all && highest < advised.saturating_add(2 * BEHIND) {
-            return;
-        }
-        let from = if all { 0 } else { advised.saturating_sub(BEHIND) };
-        let len = std::num::NonZeroU64::new(highest.saturating_sub(from));
-        *advised = highest.saturating_sub(BEHIND);
-        drop(advised);
-        // A hint: what the host makes of it is no concern of the copy.
-        let _ = rustix::fs::fadvise(file, from, len, Advice::DontNeed);
-    }
-
-    /// Makes a range read as zero. On a new file that needs nothing.
-    pub fn zero(&self, range: Range<u64>) -> Result<(), ConvertError> {
+    fn zero(&self, range: Range<u64>) -> Result<u64, ConvertError> {
         if self.is_new {
-            return self.make_room(range.end);
+            return self.make_room(range.end).map(|()| 0);
         }
         if let Some(file) = self.file.system_file() {
             let len = range.end - range.start;
@@ -203,7 +238,7 @@ impl<'t> FileSink<'t> {
                 false => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
             };
             match rustix::fs::fallocate(file, flags, range.start, len) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(0),
                 Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => {}
                 Err(errno) => return Err(self.failed("zero", range, errno.into())),
             }
@@ -215,19 +250,11 @@ impl<'t> FileSink<'t> {
             self.write(at, &[zeroes.get(..step as usize).unwrap_or_default()])?;
             at += step;
         }
-        Ok(())
+        Ok(0)
     }
 
-    /// Reserves the whole file, where the host can.
-    pub fn allocate(&self, len: u64) -> Result<(), ConvertError> {
-        self.file.allocate(len).map_err(|error| self.failed("reserve", 0..len, error))
-    }
-
-    /// Everything written is durable when this returns.
-    pub fn sync(&self) -> Result<(), ConvertError> {
-        self.file.sync().map_err(|error| {
-            ConvertError::host(Place::of(Stage::Sync), BlockError::io("sync", &self.path, error))
-        })
+    fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Relaxed);
     }
 }
 

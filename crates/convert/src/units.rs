@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::buffer::Buffer;
 use crate::layout::Zeroes;
 use crate::{ConvertError, Piece, PieceKind, Source};
 
 /// Pieces that are asked for at once: bounds the memory of the map, 56 bytes each.
 pub(crate) const MAP_PIECES: usize = 4096;
+
+/// Longest range of zero that is worked on at once: a layout may have to say something about each cluster.
+const ZEROES_MAX: u64 = 256 << 20;
 
 /// What the next claim is.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(crate) enum Work {
         range: Range<u64>,
         /// Covers the range.
         pieces: Vec<Piece>,
+        /// The bytes, where they came with the claim.
+        filled: Option<Buffer>,
     },
     /// Units that read as zero throughout, for targets that want to hear about it.
     Zeroes(Range<u64>),
@@ -37,6 +43,10 @@ pub(crate) struct Units<'s> {
 impl<'s> Units<'s> {
     pub fn new(source: &'s dyn Source, unit: u64, zeroes: Zeroes) -> Self {
         Self { source, len: source.len(), unit, zeroes, at: 0, pieces: VecDeque::new(), mapped_to: 0 }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
     }
 
     /// True when a piece needs no unit.
@@ -98,6 +108,7 @@ impl<'s> Units<'s> {
         let reached = if first_data < self.len { first_data - first_data % self.unit } else { self.len };
         if reached > start && self.zeroes == Zeroes::All {
             // The walk may have dropped pieces of the unit that comes next; they were zero.
+            let reached = reached.min(start.saturating_add(ZEROES_MAX.next_multiple_of(self.unit)));
             self.at = reached;
             return Ok(Some(Work::Zeroes(start..reached)));
         }
@@ -119,7 +130,7 @@ impl<'s> Units<'s> {
             pieces.extend(clipped);
         }
         self.at = range.end;
-        Ok(Some(Work::Unit { range, pieces }))
+        Ok(Some(Work::Unit { range, pieces, filled: None }))
     }
 }
 

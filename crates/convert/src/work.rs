@@ -51,7 +51,8 @@ pub(crate) struct Tally {
 
 /// Everything that one worker keeps from unit to unit.
 pub(crate) struct Workshop<'s> {
-    pub source: &'s dyn Source,
+    /// `None`: units come with their bytes.
+    pub source: Option<&'s dyn Source>,
     pub cluster_len: u64,
     pub zeroes: Zeroes,
     pub pads: bool,
@@ -69,7 +70,7 @@ const DATA: u8 = 4;
 
 impl<'s> Workshop<'s> {
     pub fn new(
-        source: &'s dyn Source,
+        source: Option<&'s dyn Source>,
         cluster_len: u64,
         zeroes: Zeroes,
         pads: bool,
@@ -105,7 +106,9 @@ impl<'s> Workshop<'s> {
         if let Some(tail) = data.get_mut(len..) {
             tail.fill(0);
         }
-        self.reader.fill(self.source, pieces, range.start, data)?;
+        if let Some(source) = self.source {
+            self.reader.fill(source, pieces, range.start, data)?;
+        }
         if self.digest {
             let started = Instant::now();
             self.clear_untouched(data);
@@ -155,10 +158,11 @@ impl<'s> Workshop<'s> {
                 let has_data = self.marks.get(at / cluster_len).is_some_and(|mark| mark & DATA != 0);
                 let gap = data.get_mut(at..at + step).filter(|_| has_data);
                 if let Some(gap) = gap {
-                    if piece.kind == PieceKind::Hole && self.zeroes == Zeroes::OverBacking {
-                        self.source.read_device(gap, range.start + at as u64)?;
-                    } else {
-                        gap.fill(0);
+                    match self.source.filter(|_| piece.kind == PieceKind::Hole) {
+                        Some(source) if self.zeroes == Zeroes::OverBacking => {
+                            source.read_device(gap, range.start + at as u64)?;
+                        }
+                        _ => gap.fill(0),
                     }
                 }
                 at += step;

@@ -32,6 +32,7 @@ pub fn name(format: &TargetFormat) -> &'static str {
     match format {
         TargetFormat::Raw => "raw",
         TargetFormat::Qcow2(_) => "qcow2",
+        TargetFormat::Other(other) => other.name(),
     }
 }
 

@@ -106,6 +106,8 @@ impl Drop for NewFile {
             // The first error counts; a leftover has no name that anybody uses.
             let _ = self.host.remove(&self.partial);
         }
+        // Closing would do, were it not for children between fork and exec that share the lock for a moment.
+        let _ = self.file.unlock();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ConvertError;
 use crate::budget::Share;
 use crate::buffer::Buffer;
 use crate::digest::Combined;
-use crate::layout::{Layout, Placed};
+use crate::layout::{End, Layout, Placed};
 use crate::read::ns;
 use crate::work::{Chunk, Finished};
 
@@ -192,6 +192,21 @@ impl<'f> Fold<'f> {
         task.zeroes = placed.zeroes;
         let Some(pages) = &mut self.pages else { return };
         let mut made = 0;
+        if self.layout.is_ordered() {
+            // Whole pages of zero go by as what they are; at their ends they share pages with other bytes.
+            for range in std::mem::take(&mut task.zeroes) {
+                let first = range.start.next_multiple_of(PAGE_BYTES);
+                let last = range.end - range.end % PAGE_BYTES;
+                let ends =
+                    if first <= last { [range.start..first, last..range.end] } else { [range.clone(), 0..0] };
+                for end in ends {
+                    made += pages.touch(&end);
+                }
+                if first < last {
+                    task.zeroes.push(first..last);
+                }
+            }
+        }
         let part_len = |part: &Bytes| match part {
             Bytes::Data(range) | Bytes::Encoded(range) => range.len() as u64,
         };
@@ -221,11 +236,11 @@ impl<'f> Fold<'f> {
     /// The last tables, and all pages that are left. Call it when no unit is under way.
     pub fn finish(
         &mut self,
-        virtual_len: u64,
+        end: &End,
         budget: &Share<'_>,
     ) -> Result<(crate::layout::Finish, Vec<Task>), ConvertError> {
         let mut placed = Placed::default();
-        let finish = self.layout.finish(virtual_len, &mut placed)?;
+        let finish = self.layout.finish(end, &mut placed)?;
         let mut task = Task::default();
         self.take_over(placed, &mut task, budget);
         let mut tasks = vec![task];

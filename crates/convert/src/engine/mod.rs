@@ -5,7 +5,8 @@
 //!
 //! * E-1 Units are claimed in guest order, so the unit at the head of the ring has its buffers: no deadlock.
 //! * E-2 What goes where is decided by the fold alone, in guest order: no trace of threads, timing or unit size.
-//! * E-3 Bytes are taken from the budget before a unit is claimed, and given back when its writes are done.
+//! * E-3 Bytes are taken from the budget before a unit is claimed, and given back when its writes are done. One unit
+//!   at a time goes on without, so that every conversion comes to its end however little memory there is.
 //! * E-4 The first error wins; after it nothing is claimed or written.
 //! * E-5 A panic in a unit is an error like any other.
 //! * E-6 What is known to read as zero is neither read nor given a unit.
@@ -22,21 +23,23 @@ use report::Progress;
 
 use crate::budget::Share;
 use crate::buffer::Pool;
+use crate::convert::Input;
 use crate::error::{Place, Stage};
-use crate::layout::{Finish, Layout};
+use crate::layout::{End, Finish, Layout};
 use crate::outcome::StageTimes;
-use crate::sink::FileSink;
-use crate::units::Units;
+use crate::sink::Sink;
+use crate::stream::Feed;
 use crate::work::{Tally, Workshop};
-use crate::{Budget, ConvertError, Source};
+use crate::{Budget, ConvertError};
 use fold::{Fold, Task};
+pub(crate) use pages::PAGE_BYTES;
 
 /// What a run of the engine works with.
 pub(crate) struct Run<'r> {
-    pub source: &'r dyn Source,
+    pub input: Input<'r>,
     pub layout: &'r mut dyn Layout,
     /// `None`: nothing is written, for a digest alone.
-    pub sink: Option<&'r FileSink<'r>>,
+    pub sink: Option<&'r dyn Sink>,
     pub threads: usize,
     pub unit: u64,
     pub budget: &'r Budget,
@@ -53,16 +56,18 @@ pub(crate) struct RunOutcome {
     pub times: StageTimes,
     pub bytes_read: u64,
     pub zero_bytes: u64,
+    pub committed: u64,
     pub plain_clusters: u64,
     pub encoded_clusters: u64,
     pub units: u64,
     pub stalls: u64,
-    pub digest: Option<String>,
+    pub virtual_len: u64,
+    pub digest: Option<[u8; 32]>,
 }
 
 /// What all workers share.
 struct Shared<'r> {
-    sink: Option<&'r FileSink<'r>>,
+    sink: Option<&'r dyn Sink>,
     budget: Share<'r>,
     pool: Pool,
     /// Bytes of the budget that a unit takes.
@@ -84,7 +89,7 @@ struct Shared<'r> {
 }
 
 struct Claims<'r> {
-    units: Units<'r>,
+    feed: Feed<'r>,
     /// Number of the next item.
     number: u64,
     claimed: u64,
@@ -113,7 +118,12 @@ pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 
 /// Runs all units through. What was written is not durable yet, and the header is not written.
 pub(crate) fn run(run: Run<'_>) -> Result<RunOutcome, ConvertError> {
-    let Run { source, layout, sink, threads, unit, budget, digest, progress, stop } = run;
+    let Run { input, layout, sink, threads, unit, budget, digest, progress, stop } = run;
+    let source = match &input {
+        Input::Random(source) => Some(*source),
+        Input::Stream(_) => None,
+    };
+    let digest = digest || layout.wants_digest();
     let cluster_len = layout.cluster_len();
     let (zeroes, pads) = (layout.zeroes(), layout.pads_last_cluster());
     let is_packed = layout.is_packed() && sink.is_some();
@@ -137,7 +147,7 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunOutcome, ConvertError> {
         pool: Pool::new(buffer_len as usize),
         // Data; and for packed targets what is encoded, and the pages it goes to.
         charge: if is_packed { 3 * buffer_len } else { buffer_len },
-        claims: Mutex::new(Claims { units: Units::new(source, unit, zeroes), number: 0, claimed: 0 }),
+        claims: Mutex::new(Claims { feed: Feed::new(input, unit, zeroes), number: 0, claimed: 0 }),
         fold: Mutex::new(Fold::new(layout, digest, sink.is_none(), progress)),
         tasks: Mutex::default(),
         outstanding: AtomicU64::new(0),
@@ -169,40 +179,44 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunOutcome, ConvertError> {
             worker::work(&shared, own);
         }
     });
-    finish(shared, source.len(), encoder_name)
+    finish(shared, encoder_name)
 }
 
 /// After the workers: the first error, or the last tables.
-fn finish(shared: Shared<'_>, virtual_len: u64, encoder: Option<String>) -> Result<RunOutcome, ConvertError> {
+fn finish(shared: Shared<'_>, encoder: Option<String>) -> Result<RunOutcome, ConvertError> {
     let first = shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(error) = first {
         return Err(error);
     }
     let caught = catch_unwind(AssertUnwindSafe(|| {
+        let virtual_len = shared.claims.lock().unwrap_or_else(PoisonError::into_inner).feed.virtual_len();
         let mut fold = shared.fold.lock().unwrap_or_else(PoisonError::into_inner);
-        if shared.sink.is_none() {
-            return Ok(Finish::default());
-        }
-        let (finish, tasks) = fold.finish(virtual_len, &shared.budget)?;
+        let digest = fold.digest.take().map(|digest| digest.finish(virtual_len));
+        let end = End { virtual_len, digest };
+        let Some(sink) = shared.sink else { return Ok((end, Finish::default())) };
+        let (finish, tasks) = fold.finish(&end, &shared.budget)?;
         drop(fold);
+        sink.set_end(finish.file_len);
         for task in tasks {
             worker::perform(&shared, task)?;
         }
-        Ok(finish)
+        Ok((end, finish))
     }));
-    let finish = caught.unwrap_or_else(|payload| {
+    let (end, finish) = caught.unwrap_or_else(|payload| {
         Err(ConvertError::Panic { place: Place::of(Stage::Write), detail: panic_text(&*payload) })
     })?;
-    let mut fold = shared.fold.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let fold = shared.fold.into_inner().unwrap_or_else(PoisonError::into_inner);
     let claims = shared.claims.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut outcome = RunOutcome {
         finish,
         encoder,
+        committed: fold.committed,
         plain_clusters: fold.plain_clusters,
         encoded_clusters: fold.encoded_clusters,
         units: claims.claimed,
         stalls: shared.stalls.into_inner(),
-        digest: fold.digest.take().map(|digest| digest.finish(virtual_len)),
+        virtual_len: end.virtual_len,
+        digest: end.digest,
         ..RunOutcome::default()
     };
     let times = &mut outcome.times;

@@ -89,6 +89,20 @@ impl Pages {
         made
     }
 
+    /// Sees that the pages of a range are there, zero until something is copied to them. Returns how many are new.
+    pub fn touch(&mut self, range: &Range<u64>) -> u64 {
+        let mut touched = Vec::new();
+        let len = range.end.saturating_sub(range.start);
+        if len == 0 {
+            return 0;
+        }
+        let made = self.register(range.start, len, &mut touched);
+        for page in touched {
+            page.lock().copies -= 1;
+        }
+        made
+    }
+
     /// Takes out the pages that lie below `decided` and outside `open`.
     pub fn decided(&mut self, decided: u64, open: &Range<u64>) -> Vec<Arc<Page>> {
         let limit = decided / PAGE_BYTES;

@@ -82,9 +82,9 @@ fn step(
             deliver(shared, number, Item::Zeroes(range))?;
             Ok(Step::Did)
         }
-        Claim::Work(number, Work::Unit { range, pieces }) => {
+        Claim::Work(number, Work::Unit { range, pieces, filled }) => {
             *guest = Some(range.clone());
-            let finished = run_unit(shared, shop, &range, &pieces)?;
+            let finished = run_unit(shared, shop, &range, &pieces, filled)?;
             deliver(shared, number, Item::Unit(finished))?;
             Ok(Step::Did)
         }
@@ -103,10 +103,15 @@ fn claim(shared: &Shared<'_>) -> Result<Claim, ConvertError> {
     }
     let mut claims = shared.claims.lock().unwrap_or_else(PoisonError::into_inner);
     if !shared.budget.try_take(shared.charge) {
-        return Ok(Claim::NoBytes);
+        // With nothing under way nothing would be given back: what is held is a page that waits for this unit, or
+        // belongs to other conversions.
+        if shared.outstanding.load(Ordering::Acquire) > 0 {
+            return Ok(Claim::NoBytes);
+        }
+        shared.budget.take(shared.charge);
     }
     let started = Instant::now();
-    let next = claims.units.next();
+    let next = claims.feed.next(&shared.pool);
     shared.map_ns.fetch_add(ns(started), Ordering::Relaxed);
     let work = match next {
         Ok(Some(work)) => work,
@@ -134,11 +139,12 @@ fn run_unit(
     shop: &mut Workshop<'_>,
     range: &Range<u64>,
     pieces: &[Piece],
+    filled: Option<Buffer>,
 ) -> Result<Finished, ConvertError> {
     let mapped = pieces.iter().filter(|piece| !piece.reads_zero()).map(|piece| piece.len).sum();
     let mut finished = Finished {
         base: range.start,
-        data: Some(shared.pool.take()),
+        data: Some(filled.unwrap_or_else(|| shared.pool.take())),
         mapped,
         charge: shared.charge,
         ..Finished::default()
@@ -213,7 +219,10 @@ pub(super) fn perform(shared: &Shared<'_>, task: Task) -> Result<(), ConvertErro
             }
         }
         for range in zeroes {
-            sink.zero(range)?;
+            let written = sink.zero(range)?;
+            if written > 0 {
+                shared.budget.give(written * PAGE_BYTES);
+            }
         }
         shared.write_ns.fetch_add(ns(started), Ordering::Relaxed);
     }
@@ -241,9 +250,13 @@ fn copy_to(
 }
 
 fn write_page(shared: &Shared<'_>, offset: u64, buffer: Buffer) -> Result<(), ConvertError> {
-    if let Some(sink) = shared.sink {
-        sink.write(offset, &[buffer.bytes()])?;
+    let written = match shared.sink {
+        Some(sink) => sink.write_page(offset, buffer)?,
+        None => 1,
+    };
+    // A sink that writes in order may keep this page for later, or write others with it.
+    if written > 0 {
+        shared.budget.give(written * PAGE_BYTES);
     }
-    shared.budget.give(PAGE_BYTES);
     Ok(())
 }

@@ -11,6 +11,7 @@ mod qcow2_header;
 mod raw;
 mod refcounts;
 
+use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::ConvertError;
@@ -68,6 +69,25 @@ pub struct Finish {
     pub header: Option<(u64, Vec<u8>)>,
 }
 
+/// What is known when everything is placed.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// Length of the virtual disk, bytes.
+    pub virtual_len: u64,
+    /// Content digest, where it was asked for ([`Layout::wants_digest`]): the same bytes for the same content.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// Makes the layout of a target format that this crate does not know.
+pub trait LayoutMaker: Debug + Send + Sync {
+    /// Name of the format.
+    fn name(&self) -> &'static str;
+
+    /// The layout of a disk of `virtual_len` bytes; `None` when the source tells its length only at its end.
+    /// `is_new` is false when what is not placed may hold other bytes.
+    fn layout(&self, virtual_len: Option<u64>, is_new: bool) -> Result<Box<dyn Layout>, ConvertError>;
+}
+
 /// The format of a target.
 pub trait Layout: Send {
     /// Bytes of a cluster: the unit in which zero is looked for and in which data is encoded. A power of two.
@@ -85,6 +105,17 @@ pub trait Layout: Send {
 
     /// True when encoded clusters are packed without gaps, so that writes have to be gathered in memory.
     fn is_packed(&self) -> bool {
+        false
+    }
+
+    /// True when the file is written from front to back, as a pipe needs it. Such a layout is packed, has no header
+    /// that comes last, and gets [`Zeroes::All`]. Ranges that it puts in [`Placed::zeroes`] are written as zero.
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
+    /// True when [`Layout::finish`] needs the content digest.
+    fn wants_digest(&self) -> bool {
         false
     }
 
@@ -118,11 +149,6 @@ pub trait Layout: Send {
         0..0
     }
 
-    /// Bytes of tables held in memory now, about.
-    fn table_bytes(&self) -> u64 {
-        0
-    }
-
-    /// The last tables. The disk is `virtual_len` bytes long.
-    fn finish(&mut self, virtual_len: u64, placed: &mut Placed) -> Result<Finish, ConvertError>;
+    /// The last tables.
+    fn finish(&mut self, end: &End, placed: &mut Placed) -> Result<Finish, ConvertError>;
 }

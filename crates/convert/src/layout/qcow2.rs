@@ -10,7 +10,7 @@ use codec::{Algorithm, Encoder, Kind};
 
 use super::qcow2_header::{Tables, header};
 use super::refcounts::{REFCOUNT_MAX, Refcounts};
-use super::{ClusterEncoder, Finish, Layout, NamedEncoder, Placed, Zeroes};
+use super::{ClusterEncoder, End, Finish, Layout, NamedEncoder, Placed, Zeroes};
 use crate::error::{Place, Stage};
 use crate::{ConvertError, Qcow2Target};
 
@@ -42,6 +42,17 @@ impl ClusterEncoder for Compressor {
     }
 }
 
+/// QEMU opens no image with a larger L1 table.
+fn check_l1(cluster_bits: u32, virtual_len: u64) -> Result<(), ConvertError> {
+    if virtual_len.div_ceil(1 << (2 * cluster_bits - 3)).saturating_mul(8) <= MAX_L1_BYTES {
+        return Ok(());
+    }
+    Err(ConvertError::Target {
+        code: "convert.target.l1-size",
+        what: format!("a disk of {virtual_len} bytes needs larger clusters than 2^{cluster_bits} bytes"),
+    })
+}
+
 impl Qcow2Layout {
     pub fn new(target: &Qcow2Target, virtual_len: u64) -> Result<Self, ConvertError> {
         let refuse = |code, what| Err(ConvertError::Target { code, what });
@@ -56,14 +67,7 @@ impl Qcow2Layout {
         if target.version == 2 && target.compression.map(Algorithm::kind) == Some(Kind::Zstd) {
             return refuse("convert.target.zstd-v2", "version 2 of qcow2 has no zstd".into());
         }
-        let l1_bytes = virtual_len.div_ceil(1 << (2 * target.cluster_bits - 3)) * 8;
-        if l1_bytes > MAX_L1_BYTES {
-            let what = format!(
-                "a disk of {virtual_len} bytes needs larger clusters than 2^{} bytes",
-                target.cluster_bits
-            );
-            return refuse("convert.target.l1-size", what);
-        }
+        check_l1(target.cluster_bits, virtual_len)?;
         Ok(Self {
             target: target.clone(),
             refcounts: Refcounts::new(target.cluster_bits),
@@ -227,17 +231,13 @@ impl Layout for Qcow2Layout {
         }
     }
 
-    fn table_bytes(&self) -> u64 {
-        let l2 = if self.l2.is_some() { 1 << self.bits() } else { 0 };
-        self.refcounts.bytes() + l2 + self.l1.len() as u64 * 8
-    }
-
-    fn finish(&mut self, virtual_len: u64, placed: &mut Placed) -> Result<Finish, ConvertError> {
+    fn finish(&mut self, end: &End, placed: &mut Placed) -> Result<Finish, ConvertError> {
+        check_l1(self.bits(), end.virtual_len)?;
         self.flush_l2(placed);
         self.open = None;
         self.refcounts.retire(None, placed);
         // QEMU counts whole sectors: of a partial one it would drop the bytes.
-        let virtual_len = virtual_len.next_multiple_of(512);
+        let virtual_len = end.virtual_len.next_multiple_of(512);
         let entries = virtual_len.div_ceil(1 << (2 * self.bits() - 3));
         self.l1.resize(entries as usize, 0);
         let mut l1: Vec<u8> = self.l1.iter().flat_map(|entry| entry.to_be_bytes()).collect();

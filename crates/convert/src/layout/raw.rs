@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Finish, Layout, Placed, Zeroes};
+use super::{End, Finish, Layout, Placed, Zeroes};
 use crate::ConvertError;
 
 /// Guest offsets are host offsets.
@@ -10,13 +10,15 @@ pub(crate) struct RawLayout {
     cluster_len: u64,
     /// The target may hold other bytes where the source holds zero.
     is_dirty: bool,
+    /// Written from front to back.
+    is_ordered: bool,
     decided: u64,
 }
 
 impl RawLayout {
     /// `cluster_len` is the shortest run of zero that becomes a hole.
-    pub fn new(cluster_len: u64, is_dirty: bool) -> Self {
-        Self { cluster_len, is_dirty, decided: 0 }
+    pub fn new(cluster_len: u64, is_dirty: bool, is_ordered: bool) -> Self {
+        Self { cluster_len, is_dirty, is_ordered, decided: 0 }
     }
 }
 
@@ -26,7 +28,15 @@ impl Layout for RawLayout {
     }
 
     fn zeroes(&self) -> Zeroes {
-        if self.is_dirty { Zeroes::All } else { Zeroes::Implied }
+        if self.is_dirty || self.is_ordered { Zeroes::All } else { Zeroes::Implied }
+    }
+
+    fn is_packed(&self) -> bool {
+        self.is_ordered
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.is_ordered
     }
 
     fn place_plain(&mut self, guest: Range<u64>, placed: &mut Placed) -> Result<(), ConvertError> {
@@ -48,7 +58,7 @@ impl Layout for RawLayout {
         self.decided
     }
 
-    fn finish(&mut self, virtual_len: u64, _placed: &mut Placed) -> Result<Finish, ConvertError> {
-        Ok(Finish { file_len: virtual_len, header: None })
+    fn finish(&mut self, end: &End, _placed: &mut Placed) -> Result<Finish, ConvertError> {
+        Ok(Finish { file_len: end.virtual_len, header: None })
     }
 }

@@ -104,11 +104,6 @@ impl Refcounts {
         placed.tables.push((cluster << self.cluster_bits, bytes));
     }
 
-    /// Bytes held.
-    pub fn bytes(&self) -> u64 {
-        self.live.len() as u64 * (1 << self.cluster_bits) + self.written.len() as u64 * 8
-    }
-
     /// Writes all remaining blocks and the table that names them.
     pub fn finish(&mut self, placed: &mut Placed) -> RefcountTable {
         let (per_block, cluster_len) = (self.per_block(), 1u64 << self.cluster_bits);

@@ -60,7 +60,7 @@ impl Noise {
         let mut bytes = Vec::with_capacity(len + 16);
         while bytes.len() < len {
             bytes.extend(WORDS[self.next() as usize % WORDS.len()].as_bytes());
-            if self.next() % 5 == 0 {
+            if self.next().is_multiple_of(5) {
                 bytes.extend((self.next() as u32 % 1000).to_string().as_bytes());
             }
         }
