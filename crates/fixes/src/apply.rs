@@ -104,7 +104,13 @@ fn apply_one(
             labels.give(tree, made, &edit.path, None)?;
             Ok(made.0)
         }
-        (Action::Rewrite { new, .. }, Some((location, _))) => {
+        (Action::Create { new }, None) => {
+            let mode = edit.mode.unwrap_or(FILE_MODE);
+            let made = create(tree, &edit.path, NewNode::Regular(new), mode, now, labels)?;
+            labels.give(tree, made, &edit.path, None)?;
+            Ok(made.0)
+        }
+        (Action::Rewrite { new, .. } | Action::Create { new }, Some((location, _))) => {
             tree.writable(location.mount)?.replace_content(location.node, new)?;
             Ok(location.mount)
         }

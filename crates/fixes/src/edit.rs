@@ -26,6 +26,11 @@ pub enum Action {
         /// Content afterwards.
         new: Vec<u8>,
     },
+    /// A file that is no text is made.
+    Create {
+        /// Its content.
+        new: Vec<u8>,
+    },
     /// A symlink; a file or another symlink at the path is replaced.
     Link {
         /// Target of the symlink that is there.
@@ -51,7 +56,9 @@ impl Action {
     /// Length of the file afterwards, where there is a file.
     pub(crate) fn new_len(&self) -> Option<u64> {
         match self {
-            Action::Text { new, .. } | Action::Rewrite { new, .. } => Some(new.len() as u64),
+            Action::Text { new, .. } | Action::Rewrite { new, .. } | Action::Create { new } => {
+                Some(new.len() as u64)
+            }
             Action::Append { old_len, bytes } => Some(old_len + bytes.len() as u64),
             Action::Link { .. } | Action::Remove { .. } | Action::Empty { .. } | Action::Attributes => None,
         }

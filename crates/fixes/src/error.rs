@@ -60,6 +60,20 @@ pub enum FixError {
         /// Mount point.
         filesystem: String,
     },
+    /// A filesystem has no room for what is made on it.
+    #[error(
+        "{path}: needs {needed_bytes} bytes; {free_bytes} bytes are left for it on its filesystem ({filesystem})"
+    )]
+    NoRoom {
+        /// Where it would be.
+        path: String,
+        /// Bytes that it takes, in whole blocks.
+        needed_bytes: u64,
+        /// Bytes free, less what the other edits may take.
+        free_bytes: u64,
+        /// The filesystem's device.
+        filesystem: String,
+    },
 }
 
 impl Diagnose for FixError {
@@ -71,6 +85,7 @@ impl Diagnose for FixError {
             FixError::UnknownBus { .. } => "profile.bus.unknown",
             FixError::TextAndBinary { .. } => "bug.plan.conflict",
             FixError::NoRoomForInitramfs { .. } => "initramfs.no-room",
+            FixError::NoRoom { .. } => "fix.no-room",
         }
     }
 
@@ -80,7 +95,7 @@ impl Diagnose for FixError {
             FixError::Initramfs { source, .. } => source.class(),
             FixError::UnknownRule { .. } | FixError::UnknownBus { .. } => Class::Usage,
             FixError::TextAndBinary { .. } => Class::Bug,
-            FixError::NoRoomForInitramfs { .. } => Class::NoSpace,
+            FixError::NoRoomForInitramfs { .. } | FixError::NoRoom { .. } => Class::NoSpace,
         }
     }
 

@@ -69,7 +69,9 @@ impl<'t> Stage<'t> {
             Some(Action::Text { new, .. }) => return Ok(Seen::Planned(new.clone())),
             Some(Action::Link { target, .. }) => return Ok(Seen::Link(target.clone())),
             Some(Action::Remove { .. }) => return Ok(Seen::Nothing),
-            Some(Action::Append { .. } | Action::Rewrite { .. } | Action::Attributes) => {}
+            Some(
+                Action::Append { .. } | Action::Rewrite { .. } | Action::Create { .. } | Action::Attributes,
+            ) => {}
             Some(Action::Empty { .. }) | None => {
                 let mut above = own.parent();
                 while let Some(directory) = above {

@@ -225,6 +225,7 @@ fn the_declared_boot_mode_is_held_against_the_contents() {
         path: "EFI/BOOT/BOOTX64.EFI".into(),
         machine: Some(EfiMachine::X64),
         program: Some(EfiProgram::GrubWithConfig),
+        grub_prefix: None,
     }]);
     for mode in ["auto", "bios", "uefi", "uefi-preferred"] {
         assert_eq!(state(&table, mode), State::Holds, "{mode}");

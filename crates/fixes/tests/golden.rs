@@ -77,6 +77,7 @@ fn edit(edit: &Edit) -> String {
         }
         Action::Append { .. } => head("append to"),
         Action::Rewrite { .. } => head("rewrite"),
+        Action::Create { .. } => head("make"),
         Action::Link { target, .. } => {
             head("link").replace('\n', &format!(" -> {}\n", String::from_utf8_lossy(target)))
         }

@@ -38,9 +38,14 @@ pub fn inspect(tree: &GuestTree, devices: &DeviceTable) -> Result<Guest, GuestEr
             reader.problem("guest.udev.persistent", format!("{rules}: binds names to hardware"));
         }
     }
+    // A 64-bit kernel may run 32-bit programs: the kernel decides.
+    let architecture = match kernels::architecture(&reader, &loaded)? {
+        Some(known) => Some(known.to_owned()),
+        None => system::architecture(&mut reader)?,
+    };
     Ok(Guest {
         os,
-        architecture: system::architecture(&mut reader)?,
+        architecture,
         hostname: system::hostname(&mut reader)?,
         machine_id: system::machine_id(&mut reader)?,
         init: system::init(&mut reader)?,

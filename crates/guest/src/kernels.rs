@@ -156,6 +156,59 @@ pub(crate) fn on_disk(modules: &KernelModules, driver: &str) -> Option<String> {
     }
 }
 
+/// Architecture that kernels run on: by the modules of the newest that tells, else by its image.
+pub(crate) fn architecture(
+    reader: &Reader<'_>,
+    kernels: &[LoadedKernel],
+) -> Result<Option<&'static str>, VfsError> {
+    for LoadedKernel { kernel, modules, .. } in kernels {
+        if let (Some(modules), Some(directory)) = (modules, &kernel.module_directory) {
+            let source = TreeModules::new(reader.tree, GuestPath::root().join(directory));
+            // Modules that cannot be read are named where they are needed.
+            if let Ok(Some(machine)) = modules.machine(&source) {
+                // Module files of these machines are little-endian, but for s390.
+                return Ok(elf_machine(machine, machine == 22));
+            }
+        }
+        if let Some(image) = &kernel.image
+            && let Some(found) = image_architecture(reader, image)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Name as `uname -m` prints it of `e_machine` of an ELF file.
+pub(crate) fn elf_machine(machine: u16, is_big_endian: bool) -> Option<&'static str> {
+    Some(match (machine, is_big_endian) {
+        (62, false) => "x86_64",
+        (3, false) => "i686",
+        (183, false) => "aarch64",
+        (40, false) => "armv7l",
+        (243, false) => "riscv64",
+        (258, false) => "loongarch64",
+        (21, false) => "ppc64le",
+        (22, true) => "s390x",
+        _ => return None,
+    })
+}
+
+/// By the header that loaders read: arm64's `Image` (Documentation/arch/arm64/booting.rst) has its magic at 56; a
+/// bzImage tells at 0x236 whether it can be started in 64-bit mode (Documentation/arch/x86/boot.rst, `xloadflags`).
+fn image_architecture(reader: &Reader<'_>, image: &str) -> Result<Option<&'static str>, VfsError> {
+    let mut header = [0; 0x240];
+    let len = reader.peek(image, 0, &mut header)?;
+    let header = &header[..len];
+    if header.get(56..60) == Some(b"ARM\x64") {
+        return Ok(Some("aarch64"));
+    }
+    if header.get(0x202..0x206) == Some(b"HdrS") && header.len() > 0x236 {
+        return Ok(Some(if header[0x236] & 1 != 0 { "x86_64" } else { "i686" }));
+    }
+    Ok(None)
+}
+
 fn first_file(reader: &Reader<'_>, candidates: &[String]) -> Result<Option<String>, VfsError> {
     for candidate in candidates {
         if let Some(real) = reader.real_file(candidate)? {

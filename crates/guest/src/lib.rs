@@ -33,6 +33,7 @@ pub use model::{
 };
 pub use programs::{Installed, Program, find_program};
 pub use verdict::{
-    BootMode, BootModes, Bus, EntryVerdict, Reason, Verdict, boot_modes, verdict, verdict_of_entry, verdicts,
+    BootMode, BootModes, Bus, EntryVerdict, Reason, Verdict, boot_modes, efi_fallback, verdict,
+    verdict_of_entry, verdicts,
 };
 pub use version::compare_versions;

@@ -9,7 +9,7 @@ use crate::Family;
 pub struct Guest {
     /// Operating system.
     pub os: OsInfo,
-    /// Architecture as `uname -m` prints it; `None` when no program tells it.
+    /// Architecture as `uname -m` prints it: the kernel's, else that of the guest's programs; `None` when neither tells.
     pub architecture: Option<String>,
     /// `/etc/hostname`.
     pub hostname: Option<String>,

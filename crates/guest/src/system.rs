@@ -3,6 +3,7 @@
 use vfs::VfsError;
 
 use crate::MachineId;
+use crate::kernels::elf_machine;
 use crate::os::first_line;
 use crate::reading::{Reader, path};
 
@@ -20,7 +21,7 @@ pub(crate) fn machine_id(reader: &mut Reader<'_>) -> Result<MachineId, VfsError>
     })
 }
 
-/// Architecture of the guest's own programs, by their ELF header (`e_ident` and `e_machine`).
+/// Architecture of the guest's own programs, for a guest without a kernel that tells, by their ELF header (`e_ident` and `e_machine`).
 pub(crate) fn architecture(reader: &mut Reader<'_>) -> Result<Option<String>, VfsError> {
     for program in ["/bin/sh", "/usr/bin/env", "/bin/true", "/sbin/init", "/bin/busybox", "/usr/bin/bash"] {
         let mut header = [0; 20];
@@ -37,16 +38,7 @@ pub(crate) fn architecture(reader: &mut Reader<'_>) -> Result<Option<String>, Vf
             true => u16::from_be_bytes([header[18], header[19]]),
             false => u16::from_le_bytes([header[18], header[19]]),
         };
-        let name = match (machine, header[4], is_big_endian) {
-            (62, _, _) => "x86_64",
-            (3, _, _) => "i686",
-            (183, _, false) => "aarch64",
-            (40, _, false) => "armv7l",
-            (243, 2, false) => "riscv64",
-            (21, _, false) => "ppc64le",
-            (22, _, true) => "s390x",
-            _ => continue,
-        };
+        let Some(name) = elf_machine(machine, is_big_endian) else { continue };
         return Ok(Some(name.into()));
     }
     Ok(None)

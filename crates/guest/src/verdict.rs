@@ -13,7 +13,7 @@ mod drivers;
 mod firmware;
 mod mounts;
 
-pub use firmware::{BootMode, BootModes, boot_modes};
+pub use firmware::{BootMode, BootModes, boot_modes, efi_fallback};
 
 /// How the root disk is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -37,6 +37,7 @@ fn esp(files: &[(&str, EfiMachine, Option<EfiProgram>)], others: &[&str]) -> Dev
         path: (*path).into(),
         machine: Some(*machine),
         program: *program,
+        grub_prefix: None,
     };
     table.firmware.efi_files = Some(files.iter().map(file).collect());
     table.firmware.loader_files = others.iter().map(|other| (*other).into()).collect();

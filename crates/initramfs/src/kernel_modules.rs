@@ -187,6 +187,18 @@ impl KernelModules {
         }))
     }
 
+    /// Machine that the modules are for (`e_machine` of ELF), by the first one that can be read.
+    pub fn machine(&self, source: &dyn ModuleSource) -> Result<Option<u16>, InitramfsError> {
+        const TRIED: usize = 4;
+        for module in self.modules.iter().take(TRIED) {
+            let Some(stored) = source.read(&module.path)? else { continue };
+            if let Ok((_, elf)) = load_module(&self.kver, &module.path, &stored, &Limits::default()) {
+                return Ok(Some(elf.machine));
+            }
+        }
+        Ok(None)
+    }
+
     /// Version of the kernel.
     pub fn kver(&self) -> &str {
         &self.kver

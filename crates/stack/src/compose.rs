@@ -225,7 +225,36 @@ pub(crate) fn compose(
             });
         }
     }
+    attach_esp(&mut composed, table, name, open)?;
     Ok(composed)
+}
+
+/// Brings the EFI system partition in where fstab does not: firmware reads it all the same. What is wrong with it is a
+/// fact of the firmware's ([`vfs::FirmwareFacts::esp_problem`]).
+fn attach_esp(
+    composed: &mut Composed,
+    table: &DeviceTable,
+    name: &dyn Fn(usize) -> String,
+    open: &mut OpenFilesystem<'_>,
+) -> Result<(), StackError> {
+    let Some(number) = table.firmware.esp_partition else { return Ok(()) };
+    let found = table.volumes.iter().position(|volume| volume.partition == Some(number));
+    let Some(index) = found.filter(|index| !composed.mounted.contains_key(index)) else { return Ok(()) };
+    let filesystem = match open(index, Wanted::AtLeastRead) {
+        Ok(Some(filesystem)) => filesystem,
+        Ok(None) => return Ok(()),
+        Err(error) if matches!(error.class(), Class::Damaged | Class::Unsupported) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let at = path(vfs::DETACHED_ESP);
+    match composed.tree.attach(&at, filesystem, name(index)) {
+        Ok(()) => {
+            composed.mounted.insert(index, at);
+            Ok(())
+        }
+        Err(VfsError::WrongKind { .. }) => Ok(()),
+        Err(source) => Err(StackError::Filesystem { volume: name(index), source }),
+    }
 }
 
 /// Mounts one entry, or says with a code why not.

@@ -1,5 +1,6 @@
 //! What the EFI system partition holds for the firmware, whether the guest mounts it or not.
 
+use crate::grub_image;
 use vfs::{EfiFile, EfiMachine, EfiProgram, FileKind, Filesystem, FirmwareFacts, NodeId, VfsError};
 
 /// Levels of directories that are looked into; loaders lie two or three deep.
@@ -32,8 +33,7 @@ pub(crate) fn read(esp: &dyn Filesystem, facts: &mut FirmwareFacts) -> Result<()
                     dirs.push((entry.node, format!("{path}/"), depth + 1));
                 }
             } else if path.to_ascii_lowercase().ends_with(".efi") {
-                let (machine, program) = look_into(esp, entry.node, &mut left)?;
-                programs.push(EfiFile { path, machine, program });
+                programs.push(look_into(esp, entry.node, path, &mut left)?);
             } else {
                 others.push(path);
             }
@@ -46,17 +46,16 @@ pub(crate) fn read(esp: &dyn Filesystem, facts: &mut FirmwareFacts) -> Result<()
     Ok(())
 }
 
-fn look_into(
-    esp: &dyn Filesystem,
-    node: NodeId,
-    left: &mut u64,
-) -> Result<(Option<EfiMachine>, Option<EfiProgram>), VfsError> {
+fn look_into(esp: &dyn Filesystem, node: NodeId, path: String, left: &mut u64) -> Result<EfiFile, VfsError> {
     let len = esp.stat(node)?.len.min(MAX_PROGRAM_BYTES).min(*left);
     let mut bytes = vec![0; len as usize];
     let got = esp.read_at(node, 0, &mut bytes)?;
     bytes.truncate(got);
     *left -= len;
-    Ok((machine(&bytes), program(&bytes)))
+    let program = program(&bytes);
+    let is_grub = matches!(program, Some(EfiProgram::Grub | EfiProgram::GrubWithConfig));
+    let grub_prefix = if is_grub { grub_image::prefix(&bytes) } else { None };
+    Ok(EfiFile { path, machine: machine(&bytes), program, grub_prefix })
 }
 
 /// Machine of a PE program: `MZ`, the offset of the PE header at 0x3c, `PE\0\0`, the machine (PE format, "MS-DOS

@@ -19,6 +19,7 @@ mod esp;
 mod filesystems;
 mod format;
 mod free;
+mod grub_image;
 mod image;
 mod layers;
 mod planned;

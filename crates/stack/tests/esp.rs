@@ -61,7 +61,8 @@ fn loaders_are_listed_whether_fstab_names_the_partition_or_not() {
     for fstab in ["UUID=1234-5678 /boot/efi vfat umask=0077 0 1\n", "# nothing\n"] {
         let image = open(&disk(&lab, fstab));
         let firmware = &image.device_table().firmware;
-        let file = |path: &str, machine, program| EfiFile { path: path.into(), machine, program };
+        let file =
+            |path: &str, machine, program| EfiFile { path: path.into(), machine, program, grub_prefix: None };
         let x64 = Some(EfiMachine::X64);
         assert_eq!(
             firmware.efi_files.as_deref().unwrap(),
@@ -108,6 +109,34 @@ fn the_esp_and_the_root_change_in_one_transaction() {
         fsck(&lab, &raw);
         lab.assert_e2fsck_clean(&raw, ROOT_FROM, 24 * MIB);
         let at = format!("{}@@{ESP_AT}", raw.display());
+        let shown = run(Command::new("mtype").arg("-i").arg(&at).arg("::/EFI/debian/grub.cfg")).stdout;
+        assert_eq!(shown, b"set timeout=1\n");
+    }
+}
+
+#[test]
+fn an_esp_that_fstab_does_not_mount_is_read_and_written_beside_the_tree() {
+    let lab = Lab::new();
+    for fstab in ["# nothing\n", "UUID=1234-5678 /no/such/place vfat umask=0077 0 1\n"] {
+        let path = disk(&lab, fstab);
+        let mut image = Image::open(&path, &options(Access::Write), &Silent).unwrap();
+        let mut tree = image.open_tree(true).unwrap();
+        let config = guest(vfs::DETACHED_ESP).join("EFI/debian/grub.cfg");
+        assert_eq!(tree.read(&config, 100).unwrap(), b"configfile /boot/grub/grub.cfg\n");
+        // It takes no name away from the guest, and shows none.
+        assert_eq!(read(&tree, "/boot/efi/under"), "hidden");
+        assert!(
+            !tree.list(&guest("/")).unwrap().iter().any(|name| vfs::DETACHED_ESP.as_bytes().ends_with(name))
+        );
+        tree.write(&config, b"set timeout=1\n", 0o644).unwrap();
+        tree.flush().unwrap();
+        drop(tree);
+        let sealed = image.seal().unwrap();
+        assert_eq!(sealed.changed_filesystems(), ["partition 1"]);
+        sealed.verify().unwrap();
+        sealed.commit(CommitTarget::InPlace { undo_file: None }, &Silent).unwrap();
+        fsck(&lab, &path);
+        let at = format!("{}@@{ESP_AT}", path.display());
         let shown = run(Command::new("mtype").arg("-i").arg(&at).arg("::/EFI/debian/grub.cfg")).stdout;
         assert_eq!(shown, b"set timeout=1\n");
     }

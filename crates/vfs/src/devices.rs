@@ -47,7 +47,7 @@ impl Volume {
 }
 
 /// A `.efi` program on the EFI system partition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct EfiFile {
     /// Path from the partition's root, as its names are written: `EFI/BOOT/BOOTX64.EFI`.
     pub path: String,
@@ -55,6 +55,8 @@ pub struct EfiFile {
     pub machine: Option<EfiMachine>,
     /// Which program it is, as far as its bytes show.
     pub program: Option<EfiProgram>,
+    /// The directory that GRUB was built to look for its configuration in: `/EFI/debian`, `(,gpt2)/boot/grub`.
+    pub grub_prefix: Option<String>,
 }
 
 /// Boot programs that are told apart, since they need different files beside them.

@@ -21,4 +21,4 @@ pub use fs::{
 };
 pub use fstab::{Fstab, FstabEntry, FstabEntryId};
 pub use path::{GuestPath, PathError};
-pub use tree::{GuestTree, Location, MAX_SYMLINKS, Mount};
+pub use tree::{DETACHED_ESP, GuestTree, Location, MAX_SYMLINKS, Mount};

@@ -5,6 +5,10 @@ use crate::{FileKind, Filesystem, GuestPath, Metadata, NodeId, VfsError, Writabl
 /// Symlinks followed in one walk at most; the kernel's limit (`MAXSYMLINKS`).
 pub const MAX_SYMLINKS: usize = 40;
 
+/// Where the EFI system partition is when the guest's own fstab does not mount it: a place beside the guest's names,
+/// which no directory lists.
+pub const DETACHED_ESP: &str = "/efi-system-partition";
+
 /// A filesystem at its place.
 pub struct Mount {
     /// Mount point with all symlinks resolved.
@@ -49,6 +53,22 @@ impl GuestTree {
             return Err(VfsError::NotADirectory { path: at.to_string() });
         }
         self.mounts.push(Mount { at: location.path, filesystem, device: device.into() });
+        Ok(())
+    }
+
+    /// Puts `filesystem` at a path that nothing has: it is found by that path and listed nowhere. Where the guest has
+    /// something of that name, this fails.
+    pub fn attach(
+        &mut self,
+        at: &GuestPath,
+        filesystem: Box<dyn Filesystem>,
+        device: impl Into<String>,
+    ) -> Result<(), VfsError> {
+        if self.exists(at)? {
+            let detail = "something of that name is there".to_owned();
+            return Err(VfsError::WrongKind { path: at.to_string(), detail });
+        }
+        self.mounts.push(Mount { at: at.clone(), filesystem, device: device.into() });
         Ok(())
     }
 
@@ -220,7 +240,12 @@ impl GuestTree {
             if filesystem.stat(dir.node)?.kind != FileKind::Directory {
                 return Err(VfsError::NotADirectory { path: dir.path.to_string() });
             }
-            let node = filesystem.lookup(dir.node, &name)?.ok_or_else(missing)?;
+            let real = dir.path.join(&name);
+            let Some(node) = filesystem.lookup(dir.node, &name)? else {
+                let mount = self.mount_at(&real).ok_or_else(missing)?;
+                here.push(Location { mount, node: self.mounts[mount].filesystem.root(), path: real });
+                continue;
+            };
             let is_last = todo.is_empty();
             if filesystem.stat(node)?.kind == FileKind::Symlink && (follow_last || !is_last) {
                 links += 1;
@@ -236,7 +261,6 @@ impl GuestTree {
                 todo.extend(parts.rev().map(<[u8]>::to_vec));
                 continue;
             }
-            let real = dir.path.join(&name);
             let location = match self.mount_at(&real) {
                 Some(mount) => Location { mount, node: self.mounts[mount].filesystem.root(), path: real },
                 None => Location { mount: dir.mount, node, path: real },

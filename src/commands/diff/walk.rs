@@ -60,6 +60,14 @@ fn children(tree: &GuestTree, node: Option<&Node>) -> Result<BTreeMap<Vec<u8>, L
         };
         names.insert(entry.name, location);
     }
+    // An EFI system partition that fstab does not mount is in no listing.
+    for (mount, attached) in tree.mounts().iter().enumerate().skip(1) {
+        if let Some(name) = attached.at.file_name().filter(|_| attached.at.parent().as_ref() == Some(path)) {
+            let root = attached.filesystem.root();
+            let location = || Location { mount, node: root, path: attached.at.clone() };
+            names.entry(name.to_vec()).or_insert_with(location);
+        }
+    }
     Ok(names)
 }
 

@@ -99,6 +99,11 @@ impl EditReport {
                 report.old_sha256 = Some(digest_of_file(tree, &path)?);
                 report.new_sha256 = Some(digest(&[new]));
             }
+            Action::Create { new } => {
+                report.kind = "create";
+                report.new_len = Some(new.len() as u64);
+                report.new_sha256 = Some(digest(&[new]));
+            }
             Action::Link { target, .. } => {
                 report.kind = "link";
                 report.target = Some(String::from_utf8_lossy(target).into_owned());

@@ -3,10 +3,21 @@
 use cloudspec::RuleSpec;
 use guest::{BootMode, BootModes, boot_modes};
 
+use super::boot_fallback::{Supplied, supply};
 use crate::plan::Context;
-use crate::{Finding, State};
+use crate::{Finding, FixError, Stage, State};
 
-pub(super) fn run(spec: &RuleSpec, mode: &str, uefi_only: &[String], context: &Context<'_>) -> Finding {
+/// Reasons that a file of the guest's own vendor directory takes away.
+const SUPPLIED: [&str; 3] =
+    ["boot.firmware.no-fallback", "boot.firmware.shim-alone", "boot.firmware.grub-config"];
+
+pub(super) fn run(
+    spec: &RuleSpec,
+    mode: &str,
+    uefi_only: &[String],
+    context: &Context<'_>,
+    stage: &mut Stage<'_>,
+) -> Result<Finding, FixError> {
     let BootModes { bios, uefi } = boot_modes(context.guest, context.devices);
     let architecture = context.guest.architecture.as_deref();
     let needs_uefi = architecture.is_some_and(|known| uefi_only.iter().any(|one| one == known));
@@ -32,7 +43,18 @@ pub(super) fn run(spec: &RuleSpec, mode: &str, uefi_only: &[String], context: &C
         evidence.insert(0, format!("{} boots by UEFI only", architecture.unwrap_or_default()));
     }
     if is_met && (!needs_uefi || uefi.boots()) {
-        return Finding::new(spec, State::Holds, evidence);
+        return Ok(Finding::new(spec, State::Holds, evidence));
+    }
+    let is_bios_missing = matches!(mode, "bios") || (mode == "uefi-preferred" && !bios.boots());
+    let lacks_file = uefi.reason().is_some_and(|reason| SUPPLIED.contains(&reason.code));
+    if lacks_file && !is_bios_missing {
+        match supply(&spec.id, context, stage)? {
+            Supplied::Planned(lines) => {
+                return Ok(Finding::new(spec, State::Fixable, lines.into_iter().chain(evidence).collect()));
+            }
+            Supplied::Obstacle(why) => evidence.insert(0, format!("not supplied: {why}")),
+            Supplied::Nothing => {}
+        }
     }
     let wants_uefi = needs_uefi || matches!(mode, "uefi" | "uefi-preferred");
     let remedy = match (declared && !needs_uefi && (bios.boots() || uefi.boots()), wants_uefi) {
@@ -45,5 +67,5 @@ pub(super) fn run(spec: &RuleSpec, mode: &str, uefi_only: &[String], context: &C
         }
         (false, false) => "Install a boot loader in the guest, for example with grub-install.",
     };
-    Finding::needs_action(spec, evidence, remedy)
+    Ok(Finding::needs_action(spec, evidence, remedy))
 }

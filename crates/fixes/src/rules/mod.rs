@@ -2,6 +2,7 @@
 
 mod account_files;
 mod arguments;
+mod boot_fallback;
 mod boot_mode;
 mod clean;
 mod cloud_init;
@@ -156,7 +157,7 @@ pub(crate) fn run(
             Ok(filesystems::ext4_features(spec, forbidden, forbidden_together, stage))
         }
 
-        RuleKind::BootMode { mode, uefi_only } => Ok(boot_mode::run(spec, mode, uefi_only, context)),
+        RuleKind::BootMode { mode, uefi_only } => boot_mode::run(spec, mode, uefi_only, context, stage),
 
         RuleKind::Usage { bytes_percent, inodes_percent } => {
             usage::run(spec, *bytes_percent, *inodes_percent, stage)

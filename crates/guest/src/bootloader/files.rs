@@ -8,7 +8,7 @@ use crate::{BootFile, BootFileKind};
 /// Files of one kind that are looked at.
 const FILES_MAX: usize = 256;
 /// Where the EFI system partition may be mounted.
-const ESP: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
+const ESP: [&str; 4] = ["/boot/efi", "/efi", "/boot", vfs::DETACHED_ESP];
 /// Bytes of a program that tell whether it is a unified kernel image.
 const PROGRAM_HEAD: usize = 8 << 10;
 

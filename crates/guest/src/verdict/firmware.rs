@@ -79,8 +79,9 @@ fn bios(guest: &Guest, devices: &DeviceTable) -> BootMode {
     }
 }
 
-/// Name of the fallback program (UEFI 2.10, 3.5.1.1) and the machine that it must be for.
-fn fallback(architecture: Option<&str>) -> (&'static str, EfiMachine) {
+/// Name of the program that firmware without settings starts from `EFI/BOOT` (UEFI 2.10, 3.5.1.1), and the machine that
+/// it must be for, by the architecture of the guest.
+pub fn efi_fallback(architecture: Option<&str>) -> (&'static str, EfiMachine) {
     match architecture {
         Some("aarch64") => ("BOOTAA64.EFI", EfiMachine::Aarch64),
         Some("i686") => ("BOOTIA32.EFI", EfiMachine::Ia32),
@@ -102,7 +103,7 @@ fn uefi(guest: &Guest, devices: &DeviceTable) -> BootMode {
             format!("partition {esp} is an EFI system partition: {why}"),
         );
     };
-    let (wanted, machine) = fallback(guest.architecture.as_deref());
+    let (wanted, machine) = efi_fallback(guest.architecture.as_deref());
     let path = format!("EFI/BOOT/{wanted}");
     let Some(program) = find(files, &path) else {
         // The firmware's variables do not travel with the disk: a vendor's directory alone is not looked into.
@@ -163,13 +164,21 @@ fn behind_shim(files: &[EfiFile], others: &[String], shim: &EfiFile, suffix: &st
     }
 }
 
-/// GRUB without commands of its own reads `grub.cfg` in a directory below `EFI`.
+/// GRUB without commands of its own reads `grub.cfg` in the directory that it was built with. Builds that look beside
+/// themselves first (`fw_path` of Red Hat's patches, `cmdpath` of SUSE's) do so whatever that directory is.
 fn grub(others: &[String], program: &EfiFile) -> BootMode {
-    let has_config = others.iter().any(|other| {
-        let other = other.to_ascii_lowercase();
-        other.starts_with("efi/") && other.ends_with("/grub.cfg")
-    });
-    match has_config {
+    let has = |path: &str| others.iter().any(|other| other.eq_ignore_ascii_case(path));
+    let built_in = program.grub_prefix.as_deref().filter(|prefix| prefix.starts_with('/'));
+    let has_config = match built_in {
+        Some(prefix) => has(&format!("{}/grub.cfg", prefix.trim_matches('/'))),
+        None => others.iter().any(|other| {
+            let other = other.to_ascii_lowercase();
+            other.starts_with("efi/") && other.ends_with("/grub.cfg")
+        }),
+    };
+    let beside =
+        program.path.rsplit_once('/').is_some_and(|(directory, _)| has(&format!("{directory}/grub.cfg")));
+    match has_config || beside {
         true => BootMode::Yes,
         false => unknown(
             "boot.firmware.grub-config",
