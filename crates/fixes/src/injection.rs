@@ -19,6 +19,9 @@ use crate::{Action, FixError, Stage};
 const INITRAMFS_MAX: u64 = 256 << 20;
 /// Files inside one initramfs that a rule edits.
 const INSIDE_MAX: usize = 256;
+/// Detached signatures: GRUB's with `check_signatures=enforce` (GRUB manual, "Using digital signatures in GRUB"),
+/// others by convention.
+const SIGNATURES: [&str; 3] = [".sig", ".asc", ".p7s"];
 /// Bytes of files and their unpacked content that are kept from rule to rule.
 const KEPT_MAX: u64 = 128 << 20;
 
@@ -218,6 +221,14 @@ impl Stage<'_> {
     /// Notes what a rule asks of one initramfs; [`Stage::finish_injections`] plans it.
     pub(crate) fn inject(&mut self, target: &Target<'_>, asked: &Asked) -> Result<Answer, FixError> {
         let name = &target.info.path;
+        for suffix in SIGNATURES {
+            let signature = format!("{name}{suffix}");
+            if self.tree().exists(&GuestPath::root().join(&signature))? {
+                return Ok(Answer::Refused(format!(
+                    "{name}: {signature} signs it, and no longer would [initramfs.signed]"
+                )));
+            }
+        }
         let parsed = self.parsed(target)?;
         let survey = match survey_injection(&parsed.archive, &parsed.kernel, &asked.modules, &asked.files) {
             Ok(survey) => survey,

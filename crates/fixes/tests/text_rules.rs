@@ -166,12 +166,10 @@ fn loaders_and_files_that_are_not_edited_are_named() {
         assert_eq!(found.state, State::NotFixable);
         assert!(found.evidence[0].contains("not closed"), "{found:?}");
 
-        let zipl = [("/etc/os-release", "ID=x\n"), ("/etc/zipl.conf", "[defaultboot]\n")];
-        let found = finding(testkit::DirFs::from_files(zipl), rule);
+        let found = finding(guest_of(&[("/etc/zipl.conf", "[defaultboot]\n")]), rule);
         assert_eq!(found.state, State::NotFixable);
         assert!(found.evidence[0].contains("zipl"), "{found:?}");
-        let bare =
-            testkit::DirFs::from_files([("/etc/os-release", "ID=x\n"), ("/boot/grub", "no directory")]);
+        let bare = guest_of(&[("/boot/grub", "no directory")]);
         assert_eq!(finding(bare, rule).state, State::NotApplicable);
     }
 }
@@ -195,10 +193,86 @@ fn persistence_for_both_generators() {
         "# kept\nadd_drivers+=\" virtio_blk nvme \"\nomit_drivers+=\" sd_mod \"\n\
          add_drivers+=\" virtio_pci virtio_scsi virtio_net sd_mod \"\n"
     );
-    let other = testkit::DirFs::from_files([("/etc/os-release", "ID=x\n"), ("/usr/bin/mkinitcpio", "")]);
-    assert_eq!(finding(other, "initramfs.persistence").state, State::NotFixable);
     let left_behind = testkit::DirFs::from_files([("/etc/os-release", "ID=x\n"), (LIST, "")]);
     assert_eq!(finding(left_behind, "initramfs.persistence").state, State::NotApplicable);
+}
+
+/// A guest with these files, and the modules of the profile on disk.
+fn guest_of(files: &[(&str, &str)]) -> testkit::DirFs {
+    let mut fs = testkit::DirFs::from_files([("/etc/os-release", "ID=x\n")]);
+    add_kernel(&mut fs, KVER, &MODULES);
+    files.iter().for_each(|(file, text)| {
+        fs.add_file(*file, *text);
+    });
+    fs
+}
+
+#[test]
+fn persistence_for_mkinitcpio_with_and_without_a_directory() {
+    const CONF: &str = "/etc/mkinitcpio.conf";
+    const DROP_IN: &str = "/etc/mkinitcpio.conf.d/90-coldfit.conf";
+    let (rule, old) = (["initramfs.persistence"], ("/usr/bin/mkinitcpio", "_f_config=x\n"));
+    let new = ("/usr/bin/mkinitcpio", "_d_config=\"${_f_config}.d\"\n");
+    let conf =
+        "# vim:set ft=sh\n#MODULES=(sd_mod)\nMODULES=(virtio-blk\n  virtio_pci?) # both\nHOOKS=(base udev)\n";
+    let more = ("/etc/mkinitcpio.conf.d/10-site.conf", "MODULES+=(nvme)\n");
+    let (_, tree) = fix(guest_of(&[new, (CONF, conf), more]), &rule);
+    assert_eq!(content(&tree, CONF), conf);
+    assert_eq!(content(&tree, DROP_IN), "MODULES+=(virtio_scsi virtio_net sd_mod)\n");
+    let (_, tree) = fix(guest_of(&[old, (CONF, conf), more]), &rule);
+    assert_eq!(content(&tree, CONF), format!("{conf}MODULES+=(virtio_scsi virtio_net nvme sd_mod)\n"));
+    let string = "MODULES=\"virtio_blk nvme\"";
+    let (_, tree) = fix(guest_of(&[old, (CONF, string)]), &rule);
+    assert_eq!(
+        content(&tree, CONF),
+        format!("{string}\nMODULES=\"$MODULES virtio_pci virtio_scsi virtio_net sd_mod\"\n")
+    );
+    // bash itself says what the array is then.
+    for (file, tree) in [(CONF, fix(guest_of(&[old, (CONF, conf)]), &rule).1), (CONF, tree)] {
+        let script = format!("{}\necho ${{MODULES[@]}}", content(&tree, file));
+        let said = testkit::tool::run("bash", ["-c", &script]).unwrap();
+        for module in MODULES {
+            assert!(
+                said.replace('-', "_").split_whitespace().any(|word| word.trim_end_matches('?') == module),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn persistence_for_mkinitfs_booster_and_suse() {
+    let rule = ["initramfs.persistence"];
+    let (_, tree) = fix(
+        guest_of(&[("/sbin/mkinitfs", ""), ("/etc/mkinitfs/mkinitfs.conf", "features=\"ata base ext4\"\n")]),
+        &rule,
+    );
+    assert_eq!(content(&tree, "/etc/mkinitfs/mkinitfs.conf"), "features=\"ata base ext4 coldfit\"\n");
+    let feature = content(&tree, "/etc/mkinitfs/features.d/coldfit.modules");
+    assert_eq!(feature.lines().count(), MODULES.len());
+    assert!(feature.lines().any(|line| line == "kernel/virtio_blk.ko*"), "{feature}");
+
+    const BOOSTER: &str = "/etc/booster.yaml";
+    for (before, after) in [
+        ("", "modules: virtio_pci,virtio_blk,virtio_scsi,virtio_net,nvme,sd_mod\n"),
+        (
+            "universal: false\nmodules: -*,nvme,virtio-blk # mine\nstrip: true\n",
+            "universal: false\nmodules: -*,nvme,virtio-blk,virtio_pci,virtio_scsi,virtio_net,sd_mod # mine\nstrip: true\n",
+        ),
+    ] {
+        let (_, tree) = fix(guest_of(&[("/usr/bin/booster", ""), (BOOSTER, before)]), &rule);
+        assert_eq!(content(&tree, BOOSTER), after);
+    }
+    let list = guest_of(&[("/usr/bin/booster", ""), (BOOSTER, "modules: [nvme]\n")]);
+    assert_eq!(finding(list, rule[0]).state, State::NotFixable);
+
+    const KERNEL: &str = "/etc/sysconfig/kernel";
+    let text = "## Type: string\nINITRD_MODULES=\"ata_piix virtio_blk\"\nDOMU_INITRD_MODULES=\"xennet\"\n";
+    let (_, tree) = fix(guest_of(&[("/sbin/mkinitrd", ""), (KERNEL, text)]), &rule);
+    let added = "ata_piix virtio_blk virtio_pci virtio_scsi virtio_net nvme sd_mod";
+    assert_eq!(content(&tree, KERNEL), text.replace("ata_piix virtio_blk", added));
+    let nash = guest_of(&[("/sbin/mkinitrd", "")]);
+    assert_eq!(finding(nash, rule[0]).state, State::NotFixable);
 }
 
 #[test]
@@ -218,14 +292,18 @@ fn several_rules_on_one_file_make_one_edit() {
 fn selection_of_rules() {
     let tree = guest().into_tree();
     let all = try_plan(&tree, &Selection::default()).unwrap();
-    assert_eq!(all.findings.len(), 5);
-    assert!(all.findings.iter().all(|finding| finding.state == State::Fixable));
+    let (fixable, rest): (Vec<_>, Vec<_>) =
+        all.findings.iter().partition(|finding| finding.state == State::Fixable);
+    // This guest is no arm64, and nothing of its disk starts.
+    let rest: Vec<(&str, State)> = rest.iter().map(|finding| (&*finding.rule, finding.state)).collect();
+    assert_eq!(rest, [("boot.console-arm", State::NotApplicable), ("boot.mode", State::NeedsAction)]);
+    assert_eq!(fixable.len(), 5);
     let some = Selection { only: Vec::new(), skip: vec!["initramfs.drivers".into()] };
     let planned = try_plan(&tree, &some).unwrap();
-    assert_eq!(planned.findings.len(), 4);
+    assert_eq!(planned.findings.len(), 6);
     assert!(planned.edits.iter().all(|edit| edit.rules != ["initramfs.drivers"]));
     let error = try_plan(&tree, &only(&["boot.consoles"])).unwrap_err();
     assert!(matches!(error, FixError::UnknownRule { .. }), "{error}");
     assert_eq!(error.code(), "profile.rule.unknown");
-    assert!(error.to_string().ends_with("fstab.by-uuid, boot.console"), "{error}");
+    assert!(error.to_string().ends_with("boot.console, boot.console-arm, boot.mode"), "{error}");
 }

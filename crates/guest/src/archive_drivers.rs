@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use initramfs::{
-    Archive, Generator, InitramfsError, KernelModules, Limits, Lookup, ModuleSource, SegmentKind, module_name,
+    Archive, InitramfsError, KernelModules, Limits, Lookup, ModuleSource, SegmentKind, module_name,
 };
 
 use crate::kernels::{LoadedKernel, on_disk};
@@ -52,14 +52,13 @@ const STORAGE_TOOLS: [(&str, &[&str]); 3] = [
 struct ArchiveModules<'a> {
     archive: &'a Archive,
     directory: String,
-    reads_binary: bool,
 }
 
 impl ModuleSource for ArchiveModules<'_> {
     fn read(&self, relative: &str) -> Result<Option<Vec<u8>>, InitramfsError> {
         let at = |name: &str| format!("{}/{name}", self.directory);
         let binary = at(&format!("{relative}.bin"));
-        if self.reads_binary && self.archive.exists(&binary) {
+        if self.archive.exists(&binary) {
             return Ok(None);
         }
         Ok(self.archive.read_file(&at(relative)).map(|content| content.to_vec()))
@@ -116,7 +115,7 @@ pub(crate) fn look_into(
         let message = format!("{path}: {file} is beyond what is kept while reading");
         info.error = Some(Problem { code: "initramfs.limit".into(), message });
     } else if let Some(kernel) = kernel {
-        info.drivers = drivers(&archive, generator, kernel);
+        info.drivers = drivers(&archive, kernel);
     }
     info
 }
@@ -145,7 +144,7 @@ fn segment_info(segment: &initramfs::Segment) -> SegmentInfo {
     }
 }
 
-fn drivers(archive: &Archive, generator: Generator, kernel: &LoadedKernel) -> Vec<InitramfsDriver> {
+fn drivers(archive: &Archive, kernel: &LoadedKernel) -> Vec<InitramfsDriver> {
     let version = &kernel.kernel.version;
     let inside: BTreeMap<String, String> = archive
         .modules()
@@ -157,12 +156,10 @@ fn drivers(archive: &Archive, generator: Generator, kernel: &LoadedKernel) -> Ve
         .iter()
         .map(|root| format!("{root}/{version}"))
         .find(|directory| archive.exists(directory));
-    let index = directory.and_then(|directory| {
-        let reads_binary = generator != Generator::AlpineMkinitfs;
-        KernelModules::load(version, &ArchiveModules { archive, directory, reads_binary }).ok()
-    });
+    let index = directory
+        .and_then(|directory| KernelModules::load(version, &ArchiveModules { archive, directory }).ok());
     let listed = listed_modules(archive);
-    let has_udev = archive.has_udev();
+    let loads_by_alias = archive.loads_by_alias();
     let blacklist = archive.module_blacklist();
     let one = |known: &KnownDriver| -> InitramfsDriver {
         let mut found = InitramfsDriver {
@@ -195,7 +192,7 @@ fn drivers(archive: &Archive, generator: Generator, kernel: &LoadedKernel) -> Ve
         found.missing_dependencies =
             found.dependencies.iter().filter(|name| !is_there(name)).cloned().collect();
         found.is_found = index.as_ref().is_some_and(|index| {
-            let asks_by_alias = has_udev || known.alias.starts_with("fs-") || known.name == CRC32C;
+            let asks_by_alias = loads_by_alias || known.alias.starts_with("fs-") || known.name == CRC32C;
             let by_alias = asks_by_alias
                 && index.modules_for_alias(known.alias).iter().any(|candidate| candidate.name == module);
             index.module(&module).is_some() && (by_alias || listed.contains(&module))
@@ -235,6 +232,16 @@ fn listed_modules(archive: &Archive) -> BTreeSet<String> {
                 found.extend(module_name(&format!("{name}.ko")));
             }
         }
+    }
+    // mkinitcpio's list, a shell assignment.
+    if archive.exists("hooks")
+        && let Some(content) = archive.read_file("config")
+    {
+        let text = String::from_utf8_lossy(&content).into_owned();
+        let values = text.lines().filter_map(|line| line.trim().strip_prefix("MODULES="));
+        let words =
+            values.flat_map(|value| value.split(|c: char| c.is_whitespace() || c == '"' || c == '\''));
+        found.extend(words.filter_map(|name| module_name(&format!("{name}.ko"))));
     }
     for name in archive.list_dir("etc/cmdline.d") {
         let path = format!("etc/cmdline.d/{}", String::from_utf8_lossy(&name));

@@ -240,6 +240,13 @@ impl Archive {
         UDEV.iter().any(|path| self.exists(path) || self.is_dangling_link(path))
     }
 
+    /// True when a program inside loads the driver of each device that appears, by its alias: udev, or Alpine's
+    /// nlplug-findfs, which asks libkmod.
+    pub fn loads_by_alias(&self) -> bool {
+        const ALPINE: [&str; 3] = ["sbin/nlplug-findfs", "usr/sbin/nlplug-findfs", "bin/nlplug-findfs"];
+        self.has_udev() || ALPINE.iter().any(|path| self.exists(path))
+    }
+
     /// True when a link stands at `path` whose target is not inside.
     fn is_dangling_link(&self, path: &str) -> bool {
         let Some((dir, name)) = path.rsplit_once('/') else { return false };

@@ -279,11 +279,14 @@ impl<'a> ModuleSet<'a> {
 fn supported_generator(archive: &Archive) -> Result<Generator, InitramfsError> {
     let generator = archive.generator();
     let detail = match generator {
-        Generator::InitramfsTools | Generator::Dracut => return Ok(generator),
-        Generator::Booster => "it matches devices with a list of its own",
+        Generator::InitramfsTools | Generator::Dracut | Generator::Mkinitcpio | Generator::AlpineMkinitfs => {
+            return Ok(generator);
+        }
+        Generator::Booster => {
+            "its init knows modules by booster.alias and etc/booster.init.yaml alone, which only booster writes"
+        }
         Generator::Nash => "its init loads a fixed list of modules",
-        Generator::SuseMkinitrd => "its scripts load a fixed list of modules",
-        Generator::Mkinitcpio | Generator::AlpineMkinitfs => "that it loads appended modules is not proven",
+        Generator::SuseMkinitrd => "that its scripts load appended modules is not proven",
         Generator::Unknown => "how it loads modules is not known",
     };
     Err(InitramfsError::GeneratorUnsupported { generator, detail })

@@ -18,7 +18,9 @@ pub(crate) fn load_lists(archive: &Archive, generator: Generator, names: &[&str]
             let path = "conf/modules";
             vec![(path.to_string(), with_lines(archive, path, names.iter().map(|name| name.to_string())))]
         }
-        Generator::Dracut if SYSTEMD_MODULES_LOAD.iter().any(|path| archive.exists(path)) => {
+        Generator::Dracut | Generator::Mkinitcpio
+            if SYSTEMD_MODULES_LOAD.iter().any(|path| archive.exists(path)) =>
+        {
             let path = "etc/modules-load.d/coldfit.conf";
             vec![(path.to_string(), with_lines(archive, path, names.iter().map(|name| name.to_string())))]
         }
@@ -26,6 +28,16 @@ pub(crate) fn load_lists(archive: &Archive, generator: Generator, names: &[&str]
             let path = "etc/cmdline.d/99-coldfit.conf";
             let lines = names.iter().map(|name| format!("rd.driver.pre={name}"));
             vec![(path.to_string(), with_lines(archive, path, lines))]
+        }
+        // Its init reads this file as shell, then hands the variable to modprobe, before any hook.
+        Generator::Mkinitcpio if archive.exists("config") => {
+            let line = format!("MODULES=\"$MODULES {}\"", names.join(" "));
+            vec![("config".to_string(), with_lines(archive, "config", std::iter::once(line)))]
+        }
+        // Its init loads what this file names before it looks for devices.
+        Generator::AlpineMkinitfs => {
+            let path = "etc/modules";
+            vec![(path.to_string(), with_lines(archive, path, names.iter().map(|name| name.to_string())))]
         }
         _ => Vec::new(),
     }

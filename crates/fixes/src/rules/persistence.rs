@@ -2,6 +2,8 @@
 
 use cloudspec::RuleSpec;
 
+mod other_generators;
+
 use super::path;
 use crate::{Finding, FixError, Stage, State};
 
@@ -25,7 +27,6 @@ pub(super) fn run(spec: &RuleSpec, demand: &Demand<'_>, stage: &mut Stage<'_>) -
     // A generator counts when its program is there, not when its configuration was left behind.
     let has_initramfs_tools = exists("/usr/sbin/mkinitramfs")? || exists("/usr/share/initramfs-tools")?;
     let has_dracut = exists("/usr/bin/dracut")? || exists("/usr/lib/dracut")? || exists("/sbin/dracut")?;
-    let other = ["/usr/bin/mkinitcpio", "/sbin/mkinitfs", "/usr/bin/booster", "/sbin/mkinitrd"];
     let mut changes = Vec::new();
     let mut holds = Vec::new();
     if has_initramfs_tools {
@@ -41,6 +42,21 @@ pub(super) fn run(spec: &RuleSpec, demand: &Demand<'_>, stage: &mut Stage<'_>) -
             None => holds.push(format!("{file} names every module")),
         }
     }
+    if !has_initramfs_tools && !has_dracut {
+        for generator in other_generators::ALL {
+            match generator.keep(spec, modules, stage)? {
+                Kept::Change(change) => changes.push(change),
+                Kept::Holds(why) => holds.push(why),
+                Kept::NotInstalled => {}
+                Kept::Obstacle(why) => {
+                    let finding = Finding::new(spec, State::NotFixable, vec![why]);
+                    return Ok(finding.with_remedy(
+                        "Add the modules to its configuration in the guest, then leave this rule out with --skip.",
+                    ));
+                }
+            }
+        }
+    }
     if !changes.is_empty() {
         changes.extend(holds);
         return Ok(Finding::new(spec, State::Fixable, changes));
@@ -48,22 +64,23 @@ pub(super) fn run(spec: &RuleSpec, demand: &Demand<'_>, stage: &mut Stage<'_>) -
     if !holds.is_empty() {
         return Ok(Finding::new(spec, State::Holds, holds));
     }
-    for program in other {
-        if stage.tree().exists(&path(program))? {
-            let evidence = vec![format!(
-                "the guest makes its initramfs with {program}, whose configuration is not written yet"
-            )];
-            let finding = Finding::new(spec, State::NotFixable, evidence);
-            return Ok(finding.with_remedy(
-                "Add the modules to its configuration in the guest, then leave this rule out with --skip.",
-            ));
-        }
-    }
     Ok(Finding::new(
         spec,
         State::NotApplicable,
         vec!["the guest has no program that makes an initramfs".into()],
     ))
+}
+
+/// What became of one generator's configuration.
+enum Kept {
+    /// The guest does not have this generator.
+    NotInstalled,
+    /// Its configuration names every module.
+    Holds(String),
+    /// What is written.
+    Change(String),
+    /// Why it cannot be written.
+    Obstacle(String),
 }
 
 /// The modules of `wanted` that are not among `named`.

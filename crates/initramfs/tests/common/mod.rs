@@ -7,6 +7,8 @@
     reason = "test code; each test binary uses its part"
 )]
 
+pub mod guest;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
