@@ -28,6 +28,25 @@ pub fn sources_of(release: &str) -> Result<String> {
     }
 }
 
+/// The main archive's `suite` alone, without updates of its own (`sid` has none), as deb822 text.
+pub fn suite_of(suite: &str) -> Result<String> {
+    let is_main = |stanza: &&String| {
+        stanza.lines().any(|line| {
+            line.strip_prefix("Suites:")
+                .is_some_and(|suites| suites.split_whitespace().any(|one| one == OWN_RELEASE))
+        })
+    };
+    let own = stanzas_of(OWN_RELEASE)?;
+    let Some(stanza) = own.iter().find(is_main) else {
+        return Err(LabError::Machine(format!("no apt source of this machine serves Debian {OWN_RELEASE}")));
+    };
+    let line = |line: &str| match line.strip_prefix("Suites:") {
+        Some(_) => format!("Suites: {suite}\n"),
+        None => format!("{line}\n"),
+    };
+    Ok(stanza.lines().map(line).collect())
+}
+
 /// The same archive's suites of another release.
 fn other_release(stanza: &str, release: &str) -> String {
     let line = |line: &str| match line.strip_prefix("Suites:") {

@@ -19,5 +19,6 @@ pub mod recipe;
 pub mod screen;
 pub mod selinux_policy;
 pub mod tool;
+pub mod xfsprogs;
 
 pub use dirfs::DirFs;

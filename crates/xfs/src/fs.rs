@@ -1,7 +1,7 @@
 //! One open filesystem: device, superblock, geometry, and the units that an operation changes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use block::{ReadAt, WriteAt};
 use vfs::{NodeId, Timestamp, VfsError};
@@ -35,8 +35,8 @@ pub struct Xfs {
     pub(crate) geo: Geometry,
     /// Units changed by the operation under way, by their byte on the device, stamped.
     pub(crate) pending: BTreeMap<u64, Vec<u8>>,
-    /// Blocks that the kernel sets aside for its B+trees, by group; computed with the first operation.
-    pub(crate) reserves: Option<Vec<u32>>,
+    /// Blocks that the kernel sets aside for its B+trees, by group.
+    pub(crate) reserves: OnceLock<Vec<u32>>,
     /// The operation under way has changed what quota counts.
     pub(crate) accounting_changed: bool,
     pub(crate) now: Timestamp,
@@ -66,7 +66,7 @@ impl Xfs {
             superblock,
             geo,
             pending: BTreeMap::new(),
-            reserves: None,
+            reserves: OnceLock::new(),
             accounting_changed: false,
             now: Timestamp::default(),
         })
@@ -119,7 +119,7 @@ impl Xfs {
     }
 
     /// The inode that a node of the `vfs` interface means.
-    pub(crate) fn node(&self, node: NodeId) -> Result<Inode> {
+    pub(crate) fn file_node(&self, node: NodeId) -> Result<Inode> {
         if self.geo.split_inode(node.0).is_none() {
             return Err(VfsError::NotFound { path: format!("inode {}", node.0) });
         }

@@ -10,15 +10,22 @@
 #![allow(dead_code, unused_imports)] // Taken away with the writing side.
 
 mod ag;
+mod alloc;
+mod attr;
 mod btree;
 mod buffer;
+mod da;
+mod dir;
 mod error;
 mod feature;
 mod fs;
 mod geometry;
 mod inode;
 mod log;
+mod map;
+mod read;
 mod superblock;
+mod write;
 
 pub use feature::{Features, Features2, Incompat, RoCompat, Version};
 pub use fs::Xfs;

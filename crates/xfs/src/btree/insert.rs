@@ -63,8 +63,7 @@ impl Xfs {
     fn split(&mut self, group: u32, tree: Tree, node: &mut Node) -> Result<Node> {
         let block = self.take_tree_block(group, tree)?;
         let (records, children) = node.split_off(node.len().div_ceil(2));
-        let right =
-            Node { block, level: node.level, left: node.block, right: node.right, records, children };
+        let right = Node { block, level: node.level, left: node.block, right: node.right, records, children };
         node.right = block;
         self.put_node(group, tree, &right, true)?;
         self.set_left_sibling(group, tree, right.right, node.level, block)?;

@@ -4,6 +4,8 @@
 //! Records and keys are big-endian bytes. A record's key ordered as bytes is the order of the tree, but
 //! for the tree by size, whose key is compared length first.
 
+mod delete;
+mod insert;
 mod node;
 mod root;
 mod search;

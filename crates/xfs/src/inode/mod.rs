@@ -388,3 +388,21 @@ pub(crate) fn mode_of_kind(kind: FileKind) -> u16 {
         FileKind::Socket => 0o140000,
     }
 }
+
+impl Inode {
+    /// Sets the flags of a free inode; its extent counts, which stand where the flags say, are zero.
+    pub(crate) fn upgrade_free(&mut self, flags: InodeFlags2) {
+        if self.is_v3() {
+            self.set_extent_count(Fork::Data, 0);
+            self.set_extent_count(Fork::Attr, 0);
+            self.upgrade_time(flags.contains(InodeFlags2::BIGTIME));
+            self.set_flags2(flags);
+        }
+    }
+
+    fn upgrade_time(&mut self, has_bigtime: bool) {
+        if has_bigtime {
+            self.upgrade_to_bigtime();
+        }
+    }
+}
