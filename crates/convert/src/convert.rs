@@ -9,16 +9,18 @@ use std::time::Instant;
 use block::{BlockError, Host, HostFile, HostFileKind, HostMetadata, NewFile, SystemHost};
 use report::{Event, Progress};
 
+use crate::budget::Share;
 use crate::engine::{Run, RunOutcome, run};
 use crate::error::{Place, Stage};
-use crate::layout::{Layout, Qcow2Layout, RawLayout};
+use crate::layout::{FIRST_MOVED, Layout, Qcow2Layout, RawLayout};
+use crate::moved::{MOVE_BYTES, Movable, MoveTally, Moved, move_clusters};
 use crate::read::ns;
 use crate::sink::{FileSink, Sink, SinkOptions, free_bytes};
 use crate::stream_sink::StreamSink;
 use crate::target::Existing;
 use crate::units::Census;
 use crate::{
-    Budget, ConvertError, Destination, Options, Outcome, Source, StreamSource, TargetFormat, digest,
+    Budget, ConvertError, Destination, FastPath, Options, Outcome, Source, StreamSource, TargetFormat, digest,
 };
 
 /// Smallest and greatest unit of work.
@@ -124,6 +126,8 @@ struct Setup {
     unit: u64,
     /// Known length of the disk.
     len: Option<u64>,
+    movable: Option<Movable>,
+    fast_path: Option<FastPath>,
 }
 
 impl Job<'_, '_> {
@@ -156,7 +160,7 @@ impl Job<'_, '_> {
         let threads = self.options.threads.unwrap_or_else(default_threads).max(1);
         let grain = layout.cluster_len().max(granularity);
         let unit = unit_bytes(self.options.unit_bytes, threads, budget.limit(), grain);
-        Ok(Setup { layout, census, map_ns, threads, unit, len: self.len() })
+        Ok(Setup { layout, census, map_ns, threads, unit, len: self.len(), movable: None, fast_path: None })
     }
 
     /// A format whose parts are found by a header cannot take the place of bytes that are there.
@@ -198,6 +202,8 @@ impl Job<'_, '_> {
             unit: setup.unit,
             budget,
             digest: self.options.digest,
+            movable: setup.movable,
+            verify: self.options.verify,
             progress: self.progress,
             stop: self.stop,
         })?;
@@ -230,7 +236,15 @@ impl Job<'_, '_> {
                 sink.allocate(len)?;
             }
         }
-        let ran = self.run(&mut setup, &sink, budget)?;
+        let moved = self.move_payloads(&mut setup, &sink, budget)?;
+        let (moved, _kept) = moved.map_or((None, None), |(tally, kept)| (Some(tally), Some(kept)));
+        let mut ran = self.run(&mut setup, &sink, budget)?;
+        if let Some(tally) = moved {
+            ran.bytes_read += tally.bytes;
+            ran.times.read += tally.read_ns;
+            ran.times.write += tally.write_ns;
+            setup.fast_path = Some(FastPath::PassThrough);
+        }
         if is_new {
             sink.set_len(ran.finish.file_len)?;
         }
@@ -259,6 +273,40 @@ impl Job<'_, '_> {
             outcome.sha256 = Some(checksum(file, path, outcome.target_bytes, self.stop)?);
         }
         Ok(outcome)
+    }
+
+    /// Moves compressed clusters that may stay as they are, and tells the layout.
+    fn move_payloads<'b>(
+        &self,
+        setup: &mut Setup,
+        sink: &dyn Sink,
+        budget: &'b Budget,
+    ) -> Result<Option<(MoveTally, Share<'b>)>, ConvertError> {
+        let (TargetFormat::Qcow2(target), Input::Random(source)) = (self.format, &self.input) else {
+            return Ok(None);
+        };
+        let Some(algorithm) = target.compression.filter(|_| self.options.fast_paths) else { return Ok(None) };
+        let cluster_len = setup.layout.cluster_len();
+        if setup.census.compressed == 0 || source.granularity() < cluster_len {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let survey = Moved::survey(*source, algorithm.kind(), cluster_len, budget.limit() / 4)?;
+        setup.map_ns += ns(started);
+        let Some(moved) = survey else { return Ok(None) };
+        let moved = Arc::new(moved);
+        let first = FIRST_MOVED * cluster_len;
+        let layout = Qcow2Layout::new(target, source.len())?.with_moved(Arc::clone(&moved));
+        setup.movable = Some(moved.movable);
+        setup.layout = Box::new(layout);
+        self.progress.event(Event::Stage { name: "move", total: Some(moved.clusters() * cluster_len) });
+        // What keeps track of the moves stays until the last table is written; the buffers go before.
+        let (kept, buffers) = (Share::new(budget), Share::new(budget));
+        kept.take(moved.bytes());
+        let threads = setup.threads.min((budget.limit() / (8 * MOVE_BYTES)) as usize).max(1);
+        buffers.take(threads as u64 * MOVE_BYTES.max(cluster_len));
+        let tally = move_clusters(*source, &moved, first, sink, threads, self.stop)?;
+        Ok(Some((tally, kept)))
     }
 
     /// Writes to a pipe.
@@ -314,6 +362,8 @@ impl Job<'_, '_> {
             bytes_read: ran.bytes_read,
             plain_clusters: ran.plain_clusters,
             compressed_clusters: ran.encoded_clusters,
+            moved_clusters: ran.moved_clusters,
+            fast_path: setup.fast_path,
             encoder: ran.encoder,
             digest: ran.digest.filter(|_| self.options.digest).map(|digest| digest::hex(&digest)),
             threads: setup.threads,

@@ -9,6 +9,7 @@ mod digest;
 mod engine;
 mod error;
 mod layout;
+mod moved;
 mod options;
 mod outcome;
 mod read;

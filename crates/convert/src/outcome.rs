@@ -62,6 +62,8 @@ pub struct Outcome {
     pub plain_clusters: u64,
     /// Clusters written compressed.
     pub compressed_clusters: u64,
+    /// Clusters whose payload was moved as it was.
+    pub moved_clusters: u64,
     /// Encoder with its version: other versions may make other bytes.
     pub encoder: Option<String>,
     /// How the work was avoided.

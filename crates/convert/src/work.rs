@@ -1,5 +1,6 @@
 //! One unit of work, from reading to encoding.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use crate::buffer::Buffer;
 use crate::digest::{self, Leaf};
 use crate::error::{Place, Stage};
 use crate::layout::{ClusterEncoder, Zeroes};
+use crate::moved::Movable;
 use crate::read::{Reader, ns};
 use crate::zero::is_zero;
 use crate::{ConvertError, Piece, PieceKind, Source};
@@ -20,6 +22,8 @@ pub(crate) enum Chunk {
     Encoded(Range<usize>, Range<usize>),
     /// Whole clusters that read as zero.
     Zero(Range<usize>),
+    /// One cluster whose payload is moved from this place of the source file.
+    Moved(Range<usize>, Range<u64>),
 }
 
 /// A unit that is ready to be laid out.
@@ -60,13 +64,24 @@ pub(crate) struct Workshop<'s> {
     pub reader: Reader,
     pub encoder: Option<Box<dyn ClusterEncoder>>,
     pub tally: Tally,
+    pub movable: Option<Movable>,
+    pub verify: bool,
     marks: Vec<u8>,
+    /// Payloads that are moved, in guest order.
+    payloads: VecDeque<Range<u64>>,
+    /// Pieces that are read.
+    wanted: Vec<Piece>,
 }
 
 /// What the pieces that touch a cluster are.
 const HOLE: u8 = 1;
 const ZERO: u8 = 2;
 const DATA: u8 = 4;
+/// Stored as it is in a host file.
+const HOST: u8 = 8;
+/// Has its own bytes in memory only, or is to be decoded.
+const OTHER: u8 = 16;
+const MOVED: u8 = 32;
 
 impl<'s> Workshop<'s> {
     pub fn new(
@@ -86,7 +101,11 @@ impl<'s> Workshop<'s> {
             reader: Reader::default(),
             encoder,
             tally: Tally::default(),
+            movable: None,
+            verify: false,
             marks: Vec::new(),
+            payloads: VecDeque::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -107,7 +126,7 @@ impl<'s> Workshop<'s> {
             tail.fill(0);
         }
         if let Some(source) = self.source {
-            self.reader.fill(source, pieces, range.start, data)?;
+            self.reader.fill(source, &self.wanted, range.start, data)?;
         }
         if self.digest {
             let started = Instant::now();
@@ -121,13 +140,25 @@ impl<'s> Workshop<'s> {
     /// Marks every cluster by the pieces that touch it.
     fn mark(&mut self, range: &Range<u64>, pieces: &[Piece], padded: usize) {
         self.marks.clear();
+        self.payloads.clear();
+        self.wanted.clear();
+        let decodes_all = self.verify || self.digest;
         self.marks.resize(padded.div_ceil(self.cluster_len as usize), 0);
         for piece in pieces {
-            let mark = match piece.kind {
-                PieceKind::Hole => HOLE,
-                PieceKind::Zero => ZERO,
-                _ => DATA,
+            let payload = self.movable.and_then(|movable| movable.payload(piece));
+            let mark = match (piece.kind, payload) {
+                (PieceKind::Hole, _) => HOLE,
+                (PieceKind::Zero, _) => ZERO,
+                (_, Some(payload)) => {
+                    self.payloads.push_back(payload);
+                    if decodes_all { MOVED | DATA } else { MOVED }
+                }
+                (PieceKind::Host { .. }, None) => DATA | HOST,
+                _ => DATA | OTHER,
             };
+            if mark & DATA != 0 {
+                self.wanted.push(*piece);
+            }
             let first = (piece.offset - range.start) / self.cluster_len;
             let end = (piece.end() - range.start).div_ceil(self.cluster_len);
             for cluster in self.marks.get_mut(first as usize..end as usize).unwrap_or_default() {
@@ -193,6 +224,12 @@ impl<'s> Workshop<'s> {
         for (cluster, mark) in data.chunks(self.cluster_len as usize).zip(&self.marks) {
             let here = at..at + cluster.len();
             at = here.end;
+            if mark & MOVED != 0 {
+                if let Some(payload) = self.payloads.pop_front() {
+                    push(chunks, Chunk::Moved(here, payload));
+                }
+                continue;
+            }
             let has_data = mark & DATA != 0;
             if !has_data || is_zero(cluster) {
                 if has_data {
@@ -209,7 +246,8 @@ impl<'s> Workshop<'s> {
                 }
                 continue;
             }
-            let Some(encoder) = &mut self.encoder else {
+            let is_kept = mark & OTHER == 0 && self.movable.is_some_and(|movable| movable.plain_too);
+            let Some(encoder) = self.encoder.as_mut().filter(|_| !is_kept) else {
                 push(chunks, Chunk::Plain(here));
                 continue;
             };

@@ -62,6 +62,7 @@ pub(crate) struct Fold<'f> {
     pub committed: u64,
     pub plain_clusters: u64,
     pub encoded_clusters: u64,
+    pub moved_clusters: u64,
     pub fold_ns: u64,
     writes_nothing: bool,
 }
@@ -85,6 +86,7 @@ impl<'f> Fold<'f> {
             committed: 0,
             plain_clusters: 0,
             encoded_clusters: 0,
+            moved_clusters: 0,
             fold_ns: 0,
             writes_nothing,
         }
@@ -157,6 +159,10 @@ impl<'f> Fold<'f> {
                     self.encoded_clusters += 1;
                     self.layout.place_encoded(guest(range), encoded.len() as u64, &mut placed)?;
                     bytes.push_back(Bytes::Encoded(encoded.clone()));
+                }
+                Chunk::Moved(range, payload) => {
+                    self.moved_clusters += 1;
+                    self.layout.place_moved(guest(range), payload.clone(), &mut placed)?;
                 }
                 Chunk::Zero(range) => self.layout.place_zeroes(guest(range), &mut placed)?,
             }

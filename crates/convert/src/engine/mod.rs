@@ -26,6 +26,7 @@ use crate::buffer::Pool;
 use crate::convert::Input;
 use crate::error::{Place, Stage};
 use crate::layout::{End, Finish, Layout};
+use crate::moved::Movable;
 use crate::outcome::StageTimes;
 use crate::sink::Sink;
 use crate::stream::Feed;
@@ -44,6 +45,10 @@ pub(crate) struct Run<'r> {
     pub unit: u64,
     pub budget: &'r Budget,
     pub digest: bool,
+    /// Compressed pieces that are not encoded anew.
+    pub movable: Option<Movable>,
+    /// Decode these all the same, to see that they decode.
+    pub verify: bool,
     pub progress: &'r dyn Progress,
     pub stop: &'r AtomicBool,
 }
@@ -59,6 +64,7 @@ pub(crate) struct RunOutcome {
     pub committed: u64,
     pub plain_clusters: u64,
     pub encoded_clusters: u64,
+    pub moved_clusters: u64,
     pub units: u64,
     pub stalls: u64,
     pub virtual_len: u64,
@@ -118,7 +124,7 @@ pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 
 /// Runs all units through. What was written is not durable yet, and the header is not written.
 pub(crate) fn run(run: Run<'_>) -> Result<RunOutcome, ConvertError> {
-    let Run { input, layout, sink, threads, unit, budget, digest, progress, stop } = run;
+    let Run { input, layout, sink, threads, unit, budget, digest, movable, verify, progress, stop } = run;
     let source = match &input {
         Input::Random(source) => Some(*source),
         Input::Stream(_) => None,
@@ -138,7 +144,9 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunOutcome, ConvertError> {
             encoder_name = Some(name);
             encoder
         });
-        shops.push(Workshop::new(source, cluster_len, zeroes, pads, digest, encoder));
+        let mut shop = Workshop::new(source, cluster_len, zeroes, pads, digest, encoder);
+        (shop.movable, shop.verify) = (movable, verify);
+        shops.push(shop);
     }
     let buffer_len = unit.next_multiple_of(cluster_len);
     let shared = Shared {
@@ -213,6 +221,7 @@ fn finish(shared: Shared<'_>, encoder: Option<String>) -> Result<RunOutcome, Con
         committed: fold.committed,
         plain_clusters: fold.plain_clusters,
         encoded_clusters: fold.encoded_clusters,
+        moved_clusters: fold.moved_clusters,
         units: claims.claimed,
         stalls: shared.stalls.into_inner(),
         virtual_len: end.virtual_len,

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::ConvertError;
-pub(crate) use qcow2::Qcow2Layout;
+pub(crate) use qcow2::{FIRST_MOVED, Qcow2Layout};
 pub(crate) use raw::RawLayout;
 
 /// What a layout wants to hear about bytes that are zero.
@@ -136,6 +136,17 @@ pub trait Layout: Send {
     ) -> Result<(), ConvertError> {
         let _ = (guest, len, placed);
         Err(ConvertError::Unsupported { what: "encoded clusters in this format".into() })
+    }
+
+    /// The next cluster, whose payload was moved as it is from this place of the source file.
+    fn place_moved(
+        &mut self,
+        guest: Range<u64>,
+        payload: Range<u64>,
+        placed: &mut Placed,
+    ) -> Result<(), ConvertError> {
+        let _ = (guest, payload, placed);
+        Err(ConvertError::Unsupported { what: "moved clusters in this format".into() })
     }
 
     /// The next whole clusters, all zero. Called for [`Zeroes::OverBacking`] and [`Zeroes::All`] only.

@@ -5,13 +5,16 @@
 //! to the cursor at once, so that memory does not grow with the disk.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use codec::{Algorithm, Encoder, Kind};
 
 use super::qcow2_header::{Tables, header};
 use super::refcounts::{REFCOUNT_MAX, Refcounts};
 use super::{ClusterEncoder, End, Finish, Layout, NamedEncoder, Placed, Zeroes};
+use crate::engine::PAGE_BYTES;
 use crate::error::{Place, Stage};
+use crate::moved::Moved;
 use crate::{ConvertError, Qcow2Target};
 
 /// Bit 63 of an L1 or L2 entry: the refcount is exactly one.
@@ -31,7 +34,12 @@ pub(crate) struct Qcow2Layout {
     l2: Option<(usize, Vec<u64>)>,
     /// Next free byte of the cluster that payloads go to.
     open: Option<u64>,
+    /// Payloads that were moved as they are, to the clusters behind the header.
+    moved: Option<Arc<Moved>>,
 }
+
+/// Moved clusters begin behind the header.
+pub(crate) const FIRST_MOVED: u64 = 1;
 
 /// What makes compressed clusters.
 struct Compressor(Encoder);
@@ -74,7 +82,16 @@ impl Qcow2Layout {
             l1: Vec::new(),
             l2: None,
             open: None,
+            moved: None,
         })
+    }
+
+    /// Gives the clusters behind the header to what is moved; everything else begins at the page behind them.
+    pub fn with_moved(mut self, moved: Arc<Moved>) -> Self {
+        let pages = ((FIRST_MOVED + moved.clusters()) << self.bits()).div_ceil(PAGE_BYTES);
+        self.refcounts.preload(&moved.counts, (pages * PAGE_BYTES) >> self.bits());
+        self.moved = Some(moved);
+        self
     }
 
     fn bits(&self) -> u32 {
@@ -120,6 +137,13 @@ impl Qcow2Layout {
         {
             *slot = entry;
         }
+    }
+
+    fn compressed_entry(&self, host: u64, len: u64) -> u64 {
+        // Sectors beyond the one that the payload begins in.
+        let more_sectors = (host % 512 + len - 1) / 512;
+        let offset_bits = 62 - (self.bits() - 8);
+        COMPRESSED | more_sectors << offset_bits | host
     }
 
     /// Takes room for a payload: in the open cluster where it fits, or where the next cluster goes on with it.
@@ -194,11 +218,26 @@ impl Layout for Qcow2Layout {
     ) -> Result<(), ConvertError> {
         self.begin(guest.start, placed);
         let host = self.place_payload(len);
-        // Sectors beyond the one that the payload begins in.
-        let more_sectors = (host % 512 + len - 1) / 512;
-        let offset_bits = 62 - (self.bits() - 8);
-        self.set_entry(guest.start, COMPRESSED | more_sectors << offset_bits | host);
+        let entry = self.compressed_entry(host, len);
+        self.set_entry(guest.start, entry);
         placed.data.push((host, len));
+        Ok(())
+    }
+
+    fn place_moved(
+        &mut self,
+        guest: Range<u64>,
+        payload: Range<u64>,
+        placed: &mut Placed,
+    ) -> Result<(), ConvertError> {
+        self.begin(guest.start, placed);
+        let Some(moved) = &self.moved else {
+            return Err(ConvertError::Unsupported { what: "moved clusters without their places".into() });
+        };
+        let cluster = FIRST_MOVED + moved.rank(payload.start >> self.bits());
+        let host = (cluster << self.bits()) + payload.start % (1 << self.bits());
+        let entry = self.compressed_entry(host, payload.end - payload.start);
+        self.set_entry(guest.start, entry);
         Ok(())
     }
 

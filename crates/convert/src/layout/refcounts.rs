@@ -33,6 +33,16 @@ impl Refcounts {
         new
     }
 
+    /// Takes over clusters that are in use already, behind the header, and goes on at `next`.
+    pub fn preload(&mut self, counts: &[u16], next: u64) {
+        for (cluster, users) in (1..).zip(counts) {
+            if let Some(count) = self.count(cluster) {
+                *count = *users;
+            }
+        }
+        self.next = next;
+    }
+
     /// Clusters whose counts are in one block: 2 bytes each.
     fn per_block(&self) -> u64 {
         1 << (self.cluster_bits - 1)
