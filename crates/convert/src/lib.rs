@@ -25,10 +25,14 @@ mod zero;
 pub use budget::Budget;
 pub use convert::{Input, convert, convert_on, convert_stream};
 pub use error::{ConvertError, Place, Stage};
-pub use layout::{ClusterEncoder, End, Finish, Layout, LayoutMaker, NamedEncoder, Placed, Zeroes};
+pub use layout::{
+    ClusterEncoder, ContainerTarget, End, Finish, Layout, LayoutMaker, NamedEncoder, Placed, VhdTarget,
+    Zeroes,
+};
 pub use options::{Accept, BackingName, Destination, Direct, Options, Qcow2Target, TargetFormat};
 pub use outcome::{FastPath, Outcome, StageTimes};
 pub use source::{
-    Edited, FreeSkipped, Piece, PieceKind, Qcow2Source, RawSource, Source, WholeFile, WholeFormat, push_piece,
+    ArchiveSource, Edited, FreeSkipped, Piece, PieceKind, Qcow2Source, RawSource, Source, VhdSource,
+    WholeFile, WholeFormat, push_piece,
 };
 pub use stream::StreamSource;

@@ -18,8 +18,9 @@ use crate::{ConvertError, Piece, PieceKind, Source};
 pub(crate) enum Chunk {
     /// Whole clusters stored as they are.
     Plain(Range<usize>),
-    /// One cluster (first range, of the data buffer) encoded (second range, of the encoded bytes).
-    Encoded(Range<usize>, Range<usize>),
+    /// One cluster (first range, of the data buffer) encoded (second range, of the encoded bytes), and what the encoder
+    /// says of it.
+    Encoded(Range<usize>, Range<usize>, u64),
     /// Whole clusters that read as zero.
     Zero(Range<usize>),
     /// One cluster whose payload is moved from this place of the source file.
@@ -260,7 +261,11 @@ impl<'s> Workshop<'s> {
             encode_ns += ns(before);
             push(
                 chunks,
-                if shrunk { Chunk::Encoded(here, start..encoded.len()) } else { Chunk::Plain(here) },
+                if shrunk {
+                    Chunk::Encoded(here, start..encoded.len(), encoder.check())
+                } else {
+                    Chunk::Plain(here)
+                },
             );
         }
         self.tally.encode_ns += encode_ns;

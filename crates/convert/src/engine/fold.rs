@@ -155,9 +155,9 @@ impl<'f> Fold<'f> {
                     self.layout.place_plain(guest(range), &mut placed)?;
                     bytes.push_back(Bytes::Data(range.clone()));
                 }
-                Chunk::Encoded(range, encoded) => {
+                Chunk::Encoded(range, encoded, check) => {
                     self.encoded_clusters += 1;
-                    self.layout.place_encoded(guest(range), encoded.len() as u64, &mut placed)?;
+                    self.layout.place_encoded(guest(range), encoded.len() as u64, *check, &mut placed)?;
                     bytes.push_back(Bytes::Encoded(encoded.clone()));
                 }
                 Chunk::Moved(range, payload) => {

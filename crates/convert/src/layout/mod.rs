@@ -6,17 +6,21 @@
 //!
 //! A new target format is one file that implements this trait.
 
+mod container;
 mod qcow2;
 mod qcow2_header;
 mod raw;
 mod refcounts;
+mod vhd;
 
 use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::ConvertError;
+pub use container::ContainerTarget;
 pub(crate) use qcow2::{FIRST_MOVED, Qcow2Layout};
 pub(crate) use raw::RawLayout;
+pub use vhd::VhdTarget;
 
 /// What a layout wants to hear about bytes that are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,11 @@ pub trait ClusterEncoder: Send {
     /// Appends the encoded form of `cluster`, or leaves `out` as it is and says `false` when the cluster is to be
     /// stored as it is.
     fn encode(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Result<bool, String>;
+
+    /// A number about the cluster that was encoded last, for [`Layout::place_encoded`]: a checksum, for example.
+    fn check(&self) -> u64 {
+        0
+    }
 }
 
 /// An encoder and its name with its version, for the report.
@@ -127,14 +136,15 @@ pub trait Layout: Send {
     /// The next bytes that are stored as they are: whole clusters in guest order, one or more.
     fn place_plain(&mut self, guest: Range<u64>, placed: &mut Placed) -> Result<(), ConvertError>;
 
-    /// The next cluster, encoded to `len` bytes.
+    /// The next cluster, encoded to `len` bytes; `check` is what its encoder says of it ([`ClusterEncoder::check`]).
     fn place_encoded(
         &mut self,
         guest: Range<u64>,
         len: u64,
+        check: u64,
         placed: &mut Placed,
     ) -> Result<(), ConvertError> {
-        let _ = (guest, len, placed);
+        let _ = (guest, len, check, placed);
         Err(ConvertError::Unsupported { what: "encoded clusters in this format".into() })
     }
 
@@ -162,4 +172,22 @@ pub trait Layout: Send {
 
     /// The last tables.
     fn finish(&mut self, end: &End, placed: &mut Placed) -> Result<Finish, ConvertError>;
+}
+
+/// A format that says the length of the disk before its content, and a source that does not.
+fn length_needed(format: &str) -> ConvertError {
+    ConvertError::Target {
+        code: "convert.target.length",
+        what: format!(
+            "{format} needs the length of the disk at its start, and the source tells it at its end only"
+        ),
+    }
+}
+
+/// The length at the end is not the one from the start.
+fn length_changed(start: u64, end: u64) -> ConvertError {
+    ConvertError::Target {
+        code: "convert.target.length",
+        what: format!("the source said {start} bytes at its start and {end} at its end"),
+    }
 }

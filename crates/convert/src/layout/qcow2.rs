@@ -214,6 +214,7 @@ impl Layout for Qcow2Layout {
         &mut self,
         guest: Range<u64>,
         len: u64,
+        _check: u64,
         placed: &mut Placed,
     ) -> Result<(), ConvertError> {
         self.begin(guest.start, placed);

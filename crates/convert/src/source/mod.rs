@@ -3,10 +3,12 @@
 //! A [`Source`] says what its virtual disk is made of ([`Source::map`]) and lets the engine read the stored bytes
 //! itself ([`Source::host`]): so runs coalesce, and compressed clusters can be moved without decoding them.
 
+mod archive;
 mod edited;
 mod free;
 mod qcow2;
 mod raw;
+mod vhd;
 
 use std::fs::File;
 use std::ops::Range;
@@ -16,9 +18,11 @@ use block::{HostMetadata, ReadAt};
 
 pub use self::qcow2::Qcow2Source;
 use crate::ConvertError;
+pub use archive::ArchiveSource;
 pub use edited::Edited;
 pub use free::FreeSkipped;
 pub use raw::RawSource;
+pub use vhd::VhdSource;
 
 /// How the bytes of a [`Piece`] are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
