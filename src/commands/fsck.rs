@@ -87,7 +87,7 @@ pub fn fsck(path: &Path, args: &ImageArgs, output: &Output) -> CommandResult {
                     });
                 }
             }
-            Layer::Image(_) | Layer::Mounts(_) => {}
+            Layer::Image(_) | Layer::VolumeGroup(_) | Layer::Mounts(_) => {}
         }
     }
     for volume in image.filesystems() {
@@ -186,10 +186,11 @@ pub fn dump(path: &Path, layer: &str, args: &ImageArgs, output: &Output) -> Comm
         name => {
             let table = image.device_table();
             let index = match name.parse::<u32>() {
-                Ok(number) => table.volumes.iter().position(|volume| volume.partition == Some(number)),
-                Err(_) if name == "disk" => {
-                    table.volumes.iter().position(|volume| volume.partition.is_none())
-                }
+                Ok(number) => table.volumes.iter().position(|volume| volume.is_partition(0, number)),
+                Err(_) if name == "disk" => table
+                    .volumes
+                    .iter()
+                    .position(|volume| volume.partition.is_none() && volume.logical.is_none()),
                 Err(_) => table.resolve(name),
             };
             let volume = image.filesystems().into_iter().find(|volume| Some(volume.index) == index);

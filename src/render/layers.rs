@@ -9,6 +9,7 @@ use super::table::{bytes, columns};
 pub fn text(layers: &[Layer], notes: &[String]) -> String {
     let mut text = String::new();
     let mut volumes = Vec::new();
+    let mut groups = String::new();
     for layer in layers {
         match layer {
             Layer::Image(image) => {
@@ -66,13 +67,22 @@ pub fn text(layers: &[Layer], notes: &[String]) -> String {
                 if let Some(problem) = &volume.problem {
                     remarks.push(format!("{} [{}]", single_line(&problem.message), problem.code));
                 }
+                if let Some(read_only) = &volume.read_only {
+                    remarks.push(format!(
+                        "not written: {} [{}]",
+                        single_line(&read_only.message),
+                        read_only.code
+                    ));
+                }
                 row.push(remarks.join(", "));
                 volumes.push(row);
             }
+            Layer::VolumeGroup(group) => groups.push_str(&group_text(group)),
             Layer::Mounts(_) => {}
         }
     }
     text.push_str(&columns(&volumes, 2));
+    text.push_str(&groups);
     for note in notes {
         text.push_str(&format!("  note: {}\n", single_line(note)));
     }
@@ -97,6 +107,22 @@ fn vhd_text(info: &vhd::VhdInfo) -> String {
     }
     parts.extend(info.footer_problems.iter().map(|problem| single_line(problem)));
     parts.join(", ")
+}
+
+fn group_text(group: &stack::VolumeGroupLayer) -> String {
+    let mut words = vec![format!("extents of {}", bytes(group.extent_bytes))];
+    if let Some(free) = group.free_bytes {
+        words.push(format!("{} free", bytes(free)));
+    }
+    words.push(format!("on {}", group.physical_volumes.join(" and ")));
+    if !group.missing.is_empty() {
+        words.push(format!("missing: {}", group.missing.join(", ")));
+    }
+    if let Some(problem) = &group.problem {
+        words.push(format!("{} [{}]", problem.message, problem.code));
+    }
+    let words = single_line(&words.join(", "));
+    format!("  volume group {} ({}): {words}\n", single_line(&group.name), group.uuid)
 }
 
 fn qcow2_text(info: &qcow2::Qcow2Info) -> String {

@@ -32,7 +32,7 @@ pub struct Group {
     /// Free extents by member; `None` when that cannot be told.
     pub free: Option<BTreeMap<usize, FreeExtents>>,
     /// The visible logical volumes, or why the group is not used at all.
-    pub volumes: Result<Vec<LogicalVolume>, Lvm2Error>,
+    pub volumes: Result<Vec<LogicalVolume>, Arc<Lvm2Error>>,
 }
 
 /// Everything that could be made of a list of physical volumes.
@@ -161,13 +161,13 @@ fn one_group(
         findings.push(Finding::new("lvm2.pv.left", detail));
     }
     let subject = || format!("volume group {}", model.name);
-    let damaged = |code, detail: String| Err(Lvm2Error::damaged(subject(), code, detail));
+    let damaged = |code, detail: String| Err(Arc::new(Lvm2Error::damaged(subject(), code, detail)));
     let space = space::free(model);
     let mut free = None;
     let volumes = match (conflict, twice, space) {
         (Some(detail), _, _) => damaged("lvm2.metadata.conflict", detail),
         (_, Some(detail), _) => damaged("lvm2.pv.duplicate", detail),
-        (_, _, Err(error)) => Err(error),
+        (_, _, Err(error)) => Err(Arc::new(error)),
         (None, None, Ok(by_name)) => {
             free = by_name.map(|by_name| {
                 let known = by_name.into_iter();

@@ -31,8 +31,25 @@ pub(crate) enum Map {
 
 /// Where a column or leg begins.
 pub(crate) struct Place {
-    pub device: Arc<dyn WriteAt>,
+    pub below: Below,
     pub offset: u64,
+}
+
+/// What a column or leg lies on.
+pub(crate) enum Below {
+    /// A physical volume, with its index in the list that was assembled.
+    Physical(usize, Arc<dyn WriteAt>),
+    /// Another logical volume.
+    Logical(Arc<LogicalDevice>),
+}
+
+impl Place {
+    fn device(&self) -> &dyn WriteAt {
+        match &self.below {
+            Below::Physical(_, device) => &**device,
+            Below::Logical(device) => &**device,
+        }
+    }
 }
 
 /// A contiguous piece of a request.
@@ -93,6 +110,35 @@ impl LogicalDevice {
     pub fn footprint(&self) -> &[(usize, Range<u64>)] {
         &self.footprint
     }
+
+    /// Where exactly a range lies, on all legs: index of the physical volume and bytes there. `None` where columns take
+    /// turns, which would be very many pieces.
+    pub fn locate(&self, range: Range<u64>) -> Option<Vec<(usize, Range<u64>)>> {
+        let mut found = Vec::new();
+        self.locate_into(range, &mut found).then_some(found)
+    }
+
+    fn locate_into(&self, range: Range<u64>, found: &mut Vec<(usize, Range<u64>)>) -> bool {
+        let is_striped = |run: &Run| matches!(&run.map, Map::Stripes { columns, .. } if columns.len() > 1);
+        let len = range.end.saturating_sub(range.start);
+        if self.runs.iter().any(is_striped) || self.check(range.start, len).is_err() {
+            return false;
+        }
+        let mut is_known = true;
+        let walked = self.pieces(range.start, len, |piece| {
+            for place in piece.places {
+                let start = place.offset + piece.within;
+                match &place.below {
+                    Below::Physical(index, _) => found.push((*index, start..start + piece.len)),
+                    Below::Logical(device) => {
+                        is_known &= device.locate_into(start..start + piece.len, found);
+                    }
+                }
+            }
+            Ok(())
+        });
+        is_known && walked.is_ok()
+    }
 }
 
 impl ReadAt for LogicalDevice {
@@ -106,7 +152,7 @@ impl ReadAt for LogicalDevice {
             let start = (piece.at - offset) as usize;
             let part = buf.get_mut(start..start + piece.len as usize).unwrap_or_default();
             match piece.places.first() {
-                Some(place) => place.device.read_exact_at(part, place.offset + piece.within),
+                Some(place) => place.device().read_exact_at(part, place.offset + piece.within),
                 None => Ok(()),
             }
         })
@@ -119,7 +165,7 @@ impl ReadAt for LogicalDevice {
         self.pieces(range.start, len, |piece| {
             let Some(place) = piece.places.first() else { return Ok(()) };
             let start = place.offset + piece.within;
-            for below in place.device.extents(start..start + piece.len)? {
+            for below in place.device().extents(start..start + piece.len)? {
                 let offset = below.offset - start + piece.at;
                 match extents.last_mut() {
                     Some(last) if last.state == below.state && last.offset + last.len == offset => {
@@ -143,7 +189,7 @@ impl WriteAt for LogicalDevice {
             piece
                 .places
                 .iter()
-                .try_for_each(|place| place.device.write_all_at(part, place.offset + piece.within))
+                .try_for_each(|place| place.device().write_all_at(part, place.offset + piece.within))
         })
     }
 
@@ -153,7 +199,7 @@ impl WriteAt for LogicalDevice {
             piece
                 .places
                 .iter()
-                .try_for_each(|place| place.device.write_zeroes(place.offset + piece.within, piece.len))
+                .try_for_each(|place| place.device().write_zeroes(place.offset + piece.within, piece.len))
         })
     }
 
@@ -163,14 +209,14 @@ impl WriteAt for LogicalDevice {
             piece
                 .places
                 .iter()
-                .try_for_each(|place| place.device.discard(place.offset + piece.within, piece.len))
+                .try_for_each(|place| place.device().discard(place.offset + piece.within, piece.len))
         })
     }
 
     fn flush(&self) -> Result<(), BlockError> {
         for run in &self.runs {
             let (Map::Legs(places) | Map::Stripes { columns: places, .. }) = &run.map;
-            places.iter().try_for_each(|place| place.device.flush())?;
+            places.iter().try_for_each(|place| place.device().flush())?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use block::WriteAt;
 
-use crate::device::{LogicalDevice, Map, Place, Run};
+use crate::device::{Below, LogicalDevice, Map, Place, Run};
 use crate::mirror::{RaidRecord, judge_raid1, mirror_log_differs};
 use crate::model::{LvModel, SnapshotModel, VolumeGroup};
 use crate::segment::{Area, SegmentKind};
@@ -32,9 +32,9 @@ pub struct LogicalVolume {
     /// `linear`, `striped`, `mirror`, `raid1`, or what is known by name only; of the first segment.
     pub kind: String,
     /// Its bytes, or why they cannot be read.
-    pub device: Result<Arc<LogicalDevice>, Lvm2Error>,
+    pub device: Result<Arc<LogicalDevice>, Arc<Lvm2Error>>,
     /// Why it is not written although it can be read.
-    pub read_only: Option<Lvm2Error>,
+    pub read_only: Option<Arc<Lvm2Error>>,
 }
 
 /// The group with the devices of those physical volumes that are there.
@@ -97,7 +97,7 @@ impl<'g> Builder<'g> {
             let built = self.build(name, model, 0);
             let (device, own) = match built {
                 Ok(built) => (Ok(built.device), built.read_only),
-                Err(error) => (Err(error), None),
+                Err(error) => (Err(Arc::new(error)), None),
             };
             let refusal = group_refusal.map(|(code, why)| (code, why.to_owned())).or(own);
             volumes.push(LogicalVolume {
@@ -107,7 +107,7 @@ impl<'g> Builder<'g> {
                 len: model.extents().saturating_mul(group.extent_size),
                 kind: kind(model),
                 device,
-                read_only: refusal.map(|(code, why)| Lvm2Error::unsupported(subject, code, why)),
+                read_only: refusal.map(|(code, why)| Arc::new(Lvm2Error::unsupported(subject, code, why))),
             });
         }
         volumes
@@ -281,7 +281,7 @@ impl<'g> Builder<'g> {
                         return Err(outside());
                     }
                     places.footprint.push((*index, offset..offset + bytes));
-                    places.list.push(Place { device: Arc::clone(device), offset });
+                    places.list.push(Place { below: Below::Physical(*index, Arc::clone(device)), offset });
                 }
                 None => {
                     let built = self.inner(subject, &area.name, depth)?;
@@ -306,7 +306,7 @@ impl Places {
         let refusal = built.read_only.filter(|(code, _)| *code != "lvm2.lv.read-only");
         self.refusal = self.refusal.take().or(refusal);
         self.footprint.extend(built.device.footprint.iter().cloned());
-        self.list.push(Place { device: built.device, offset });
+        self.list.push(Place { below: Below::Logical(built.device), offset });
         match self.footprint.len() > MAX_PIECES {
             true => Err(too_many_pieces(subject)),
             false => Ok(()),

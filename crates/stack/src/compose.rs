@@ -123,7 +123,9 @@ pub(crate) fn find_root(
             Ok(Some(filesystem)) => filesystem,
             Ok(None) => {
                 match volume.content.as_deref() {
+                    // Logical volumes say what is on a physical one.
                     None | Some("swap" | "vfat") => {}
+                    Some("lvm2-pv") if has_logical(table, index) => {}
                     Some(content) => unreadable.push(format!("{} ({content})", name(index))),
                 }
                 continue;
@@ -170,12 +172,18 @@ pub(crate) fn find_root(
     }
 }
 
+/// True when logical volumes that lie on this volume are listed.
+fn has_logical(table: &DeviceTable, index: usize) -> bool {
+    let logical = table.volumes.iter().filter_map(|volume| volume.logical.as_ref());
+    logical.into_iter().any(|logical| logical.on.contains(&index))
+}
+
 /// Index of the volume that the user named: a partition number, or anything that fstab could say.
 pub(crate) fn choose_root(table: &DeviceTable, root: &str) -> Result<usize, StackError> {
     let by_number = root
         .parse()
         .ok()
-        .and_then(|number: u32| table.volumes.iter().position(|volume| volume.partition == Some(number)));
+        .and_then(|number: u32| table.volumes.iter().position(|volume| volume.is_partition(0, number)));
     by_number.or_else(|| table.resolve(root)).ok_or_else(|| StackError::RootChoice {
         root: root.to_owned(),
         detail: "no such volume in this image".into(),

@@ -12,7 +12,7 @@ use vfs::{Filesystem, GuestPath, GuestTree};
 use crate::compose::{self, Unmounted, Wanted};
 use crate::esp;
 use crate::filesystems::ExtVolume;
-use crate::volumes::{self, Volumes};
+use crate::volumes::{self, OneDisk, OpenVolume, Volumes};
 use crate::{ImageFormat, StackError};
 
 /// What is needed to take a disk apart, wherever it comes from.
@@ -64,7 +64,7 @@ impl Disk {
         for finding in &partitions.findings {
             progress.event(Event::Note { text: &format!("partition table: {}", finding.detail) });
         }
-        let mut volumes = volumes::find(&disk, &partitions)?;
+        let mut volumes = volumes::find(&[OneDisk { disk: &disk, partitions: &partitions }])?;
         volumes.table.image_format = Some(options.image_format.to_string());
         let mut found = Self {
             overlay,
@@ -86,7 +86,7 @@ impl Disk {
     fn read_esp(&mut self) -> Result<(), StackError> {
         let table = &self.volumes.table;
         let Some(number) = table.firmware.esp_partition else { return Ok(()) };
-        let index = table.volumes.iter().position(|volume| volume.partition == Some(number));
+        let index = table.volumes.iter().position(|volume| volume.is_partition(0, number));
         let mut facts = table.firmware.clone();
         let read = match index {
             Some(index) if self.is_fat(index) => match self.open_filesystem(index, false) {
@@ -184,8 +184,12 @@ impl Disk {
         index: usize,
         writable: bool,
     ) -> Result<Option<Box<dyn Filesystem>>, StackError> {
-        if let Some(Err(misplaced)) = self.volumes.open.get(index) {
-            return Err(misplaced.error(self.name(index)));
+        match self.volumes.open.get(index) {
+            Some(Err(not_open)) => return Err(not_open.error(self.name(index))),
+            Some(Ok(OpenVolume { read_only: Some(refusal), .. })) if writable => {
+                return Err(StackError::Lvm2(Arc::clone(refusal)));
+            }
+            _ => {}
         }
         if self.is_fat(index) {
             return self.open_fat(index, writable);

@@ -53,7 +53,15 @@ impl Image {
 
 impl Disk {
     fn remove_partition(&mut self, edit: DiskEdit, number: u32) -> Result<(), StackError> {
-        let index = self.volumes.table.volumes.iter().position(|volume| volume.partition == Some(number));
+        let volumes = &self.volumes.table.volumes;
+        let index = volumes.iter().position(|volume| volume.is_partition(0, number));
+        let logical = volumes.iter().filter_map(|volume| volume.logical.as_ref());
+        if let Some(logical) =
+            logical.into_iter().find(|logical| index.is_some_and(|it| logical.on.contains(&it)))
+        {
+            let reason = format!("volume group {} lies on it", logical.group);
+            return Err(StackError::DiskEdit { edit, code: "stack.disk-edit.in-use", reason });
+        }
         if let Some(at) = index.and_then(|index| self.mounted.get(&index)) {
             let (code, reason) = ("stack.disk-edit.mounted", format!("the guest has it at {at}"));
             return Err(StackError::DiskEdit { edit, code, reason });

@@ -1,8 +1,10 @@
 //! Errors of the stack: which layer failed, and where.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use block::BlockError;
+use lvm2::Lvm2Error;
 use partition::PartitionError;
 use qcow2::Qcow2Error;
 use report::{Class, Diagnose};
@@ -27,6 +29,9 @@ pub enum StackError {
     /// The partition table.
     #[error(transparent)]
     Partition(#[from] PartitionError),
+    /// LVM2; shared, since it is kept with the volume that it concerns.
+    #[error("{0}")]
+    Lvm2(Arc<Lvm2Error>),
     /// A filesystem.
     #[error("{volume}: {source}")]
     Filesystem {
@@ -126,6 +131,7 @@ impl Diagnose for StackError {
             StackError::Qcow2(below) => below.code(),
             StackError::Vhd(below) => below.code(),
             StackError::Partition(below) => below.code(),
+            StackError::Lvm2(below) => below.code(),
             StackError::Filesystem { source, .. } => source.code(),
             StackError::Volume { code, .. } => code,
             StackError::Format { .. } => "image.format.unsupported",
@@ -147,6 +153,7 @@ impl Diagnose for StackError {
             StackError::Qcow2(below) => below.class(),
             StackError::Vhd(below) => below.class(),
             StackError::Partition(below) => below.class(),
+            StackError::Lvm2(below) => below.class(),
             StackError::Filesystem { source, .. } => source.class(),
             StackError::Format { .. } | StackError::RootUnsupported { .. } | StackError::RootNotFound => {
                 Class::Unsupported
@@ -168,6 +175,7 @@ impl Diagnose for StackError {
             StackError::Qcow2(below) => below.hint(),
             StackError::Vhd(below) => below.hint(),
             StackError::Partition(below) => below.hint(),
+            StackError::Lvm2(below) => below.hint(),
             StackError::Filesystem { source, .. } => source.hint(),
             StackError::Format { format, .. } if format.ends_with("compressed image") => {
                 Some("Decompress the image first.".into())

@@ -74,7 +74,7 @@ pub(crate) fn of_disk(
     check: &mut dyn FnMut(usize) -> Result<Checked, StackError>,
 ) -> Result<FreeSpace, StackError> {
     let mut volumes = Vec::new();
-    let mut found: Vec<(u64, FreeRanges)> = Vec::new();
+    let mut found: Vec<Range<u64>> = Vec::new();
     for (index, volume) in disk.volumes.table.volumes.iter().enumerate() {
         let mut facts = VolumeFreeSpace {
             volume: disk.name(index),
@@ -85,8 +85,15 @@ pub(crate) fn of_disk(
         };
         match of_volume(disk, index, check) {
             Ok(Ok(free)) => {
-                facts.free_bytes = free.bytes();
-                found.push((volume.start, free));
+                let on_disk = on_first_disk(disk, index, &free);
+                facts.free_bytes = on_disk.as_ref().map_or(0, |_| free.bytes());
+                match on_disk {
+                    Some(ranges) => found.extend(ranges),
+                    None => {
+                        let reason = "its bytes lie in stripes or on another logical volume";
+                        facts.why_not = Some(NotFree::new("free-space.scattered", reason));
+                    }
+                }
             }
             Ok(Err(why_not)) => facts.why_not = Some(why_not),
             // Reading the host file failed: no property of this volume.
@@ -96,23 +103,52 @@ pub(crate) fn of_disk(
         volumes.push(facts);
     }
     for swap in removed {
-        found.extend(of_removed_swap(disk, swap)?.map(|free| {
-            volumes.push(VolumeFreeSpace {
-                volume: format!("{} (removed)", swap.name),
-                content: Some("swap".into()),
-                bytes: swap.place.end - swap.place.start,
-                free_bytes: free.bytes(),
-                why_not: None,
-            });
-            (swap.place.start, free)
-        }));
+        found.extend(
+            of_removed_swap(disk, swap)?
+                .map(|free| {
+                    volumes.push(VolumeFreeSpace {
+                        volume: format!("{} (removed)", swap.name),
+                        content: Some("swap".into()),
+                        bytes: swap.place.end - swap.place.start,
+                        free_bytes: free.bytes(),
+                        why_not: None,
+                    });
+                    let start = swap.place.start;
+                    free.ranges()
+                        .iter()
+                        .map(|range| start + range.start..start + range.end)
+                        .collect::<Vec<_>>()
+                })
+                .into_iter()
+                .flatten(),
+        );
     }
-    found.sort_by_key(|(start, _)| *start);
+    found.sort_by_key(|range| range.start);
     let mut ranges = FreeRanges::new();
-    for (start, free) in found {
-        free.ranges().iter().for_each(|range| ranges.push(start + range.start..start + range.end));
-    }
+    found.into_iter().for_each(|range| ranges.push(range));
     Ok(FreeSpace { ranges: ranges.intersection(&outside_of_tables(disk)), volumes })
+}
+
+/// Free ranges of a volume as ranges of the first disk; `None` when their places are not told apart.
+fn on_first_disk(disk: &Disk, index: usize, free: &FreeRanges) -> Option<Vec<Range<u64>>> {
+    let Some(Ok(open)) = disk.volumes.open.get(index) else { return None };
+    let mut found = Vec::new();
+    for range in free.ranges() {
+        let places = open.exactly_on_disk(range)?.into_iter();
+        found.extend(places.filter(|(disk, _)| *disk == 0).map(|(_, range)| range));
+    }
+    Some(found)
+}
+
+/// Extents of a physical volume that no logical volume uses.
+fn of_group(disk: &Disk, index: usize) -> Result<FreeRanges, NotFree> {
+    let free = disk.volumes.groups.iter().flat_map(|group| &group.free).find(|(member, _)| *member == index);
+    let Some((_, ranges)) = free else {
+        return Err(NotFree::new("free-space.unsupported", "its volume group does not tell what is free"));
+    };
+    let mut free = FreeRanges::new();
+    ranges.iter().for_each(|range| free.push(range.clone()));
+    Ok(free)
 }
 
 fn of_volume(
@@ -134,6 +170,13 @@ fn of_volume(
             return Ok(Err(NotFree::new("free-space.ambiguous", reason)));
         }
     };
+    if content.kind == "lvm2-pv" {
+        return Ok(of_group(disk, index));
+    }
+    if let Some(refusal) = &open.read_only {
+        // What is free in the origin of a snapshot may be content of the snapshot.
+        return Ok(Err(NotFree::new("free-space.not-written", refusal.to_string())));
+    }
     if content.kind == "swap" {
         let free = swap::free_ranges(&*open.device)?;
         return Ok(free.map_err(|reason| NotFree::new("free-space.swap", reason)));
@@ -171,7 +214,9 @@ fn of_volume(
 /// A removed swap partition is as free as it was before, as long as no volume lies in its place now.
 fn of_removed_swap(disk: &Disk, swap: &RemovedSwap) -> Result<Option<FreeRanges>, StackError> {
     let place = &swap.place;
-    let is_taken = disk.volumes.table.volumes.iter().any(|volume| {
+    let on_disk =
+        disk.volumes.table.volumes.iter().filter(|volume| volume.logical.is_none() && volume.disk == 0);
+    let is_taken = on_disk.into_iter().any(|volume| {
         let is_whole_disk = volume.partition.is_none();
         is_whole_disk || volume.start < place.end && place.start < volume.end()
     });

@@ -10,6 +10,7 @@ use vfs::Filesystem;
 use vhd::VhdInfo;
 
 use crate::disk::{Disk, is_fat};
+use crate::volumes::NotOpen;
 use crate::{ImageFormat, StackError, Unmounted};
 
 /// One layer of the stack, from the host file up.
@@ -20,8 +21,10 @@ pub enum Layer {
     Image(Box<ImageLayer>),
     /// The partition table.
     PartitionTable(PartitionTableLayer),
-    /// One partition, or the whole disk.
+    /// One partition, the whole disk, or a logical volume.
     Volume(Box<VolumeLayer>),
+    /// A volume group of LVM2.
+    VolumeGroup(Box<VolumeGroupLayer>),
     /// The guest's mounts, once a tree was opened.
     Mounts(MountsLayer),
 }
@@ -112,6 +115,9 @@ pub struct VolumeLayer {
     /// Partition number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<u32>,
+    /// UUID of a logical volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logical_uuid: Option<String>,
     /// First byte on the virtual disk.
     pub start: u64,
     /// Bytes.
@@ -131,9 +137,41 @@ pub struct VolumeLayer {
     /// Why it is not read, although its kind is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Diagnostic>,
+    /// Why it is not written, although it is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<Diagnostic>,
     /// Where the guest has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounted_at: Option<String>,
+}
+
+/// A volume group of LVM2.
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeGroupLayer {
+    /// Its name.
+    pub name: String,
+    /// Its UUID as LVM2 prints it.
+    pub uuid: String,
+    /// Which version of the metadata counts (LVM2's `seqno`).
+    pub metadata_number: u64,
+    /// Bytes of an extent.
+    pub extent_bytes: u64,
+    /// The volumes that it lies on, those that are there.
+    pub physical_volumes: Vec<String>,
+    /// UUIDs of physical volumes that are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Bytes that no logical volume uses; `None` when that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+    /// Its visible logical volumes: `vg/root`.
+    pub logical_volumes: Vec<String>,
+    /// Why none of it is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Diagnostic>,
+    /// Free bytes by index of the volume.
+    #[serde(skip)]
+    pub(crate) free: Vec<(usize, Vec<std::ops::Range<u64>>)>,
 }
 
 /// A filesystem that is read.
@@ -198,6 +236,7 @@ pub(crate) fn of_disk(disk: &Disk) -> Vec<Layer> {
     for index in 0..disk.volumes.table.volumes.len() {
         layers.extend(volume(disk, index).map(Box::new).map(Layer::Volume));
     }
+    layers.extend(disk.volumes.groups.iter().cloned().map(Box::new).map(Layer::VolumeGroup));
     if !disk.mounted.is_empty() {
         let mounted = disk.mounted.iter();
         layers.push(Layer::Mounts(MountsLayer {
@@ -278,13 +317,21 @@ fn volume(disk: &Disk, index: usize) -> Option<VolumeLayer> {
     Some(VolumeLayer {
         name: disk.name(index),
         partition: volume.partition,
+        logical_uuid: volume.logical.as_ref().map(|logical| logical.uuid.clone()),
         start: volume.start,
         bytes: volume.len,
         content: volume.content.clone(),
         uuid: volume.uuid.clone(),
         label: volume.label.clone(),
         filesystem,
-        problem,
+        problem: problem.or_else(|| match disk.volumes.open.get(index) {
+            Some(Err(NotOpen::Logical(error))) => Some(Diagnostic::of(&**error)),
+            _ => None,
+        }),
+        read_only: match disk.volumes.open.get(index) {
+            Some(Ok(open)) => open.read_only.as_deref().map(|error| Diagnostic::of(error)),
+            _ => None,
+        },
         mounted_at: disk.mounted.get(&index).map(ToString::to_string),
     })
 }
@@ -333,6 +380,7 @@ impl Layer {
     pub fn problem(&self) -> Option<&Diagnostic> {
         match self {
             Layer::Volume(volume) => volume.problem.as_ref(),
+            Layer::VolumeGroup(group) => group.problem.as_ref(),
             _ => None,
         }
     }

@@ -22,6 +22,7 @@ mod free;
 mod grub_image;
 mod image;
 mod layers;
+mod lvm;
 mod planned;
 mod sealed;
 mod swap;
@@ -35,6 +36,6 @@ pub use free::{FreeSpace, NotFree, VolumeFreeSpace};
 pub use image::{Image, OpenOptions, VolumeDevice};
 pub use layers::{
     FilesystemFacts, FindingFacts, ImageLayer, Layer, MountFacts, MountsLayer, PartitionFacts,
-    PartitionTableLayer, RecoveryFacts, VolumeLayer,
+    PartitionTableLayer, RecoveryFacts, VolumeGroupLayer, VolumeLayer,
 };
 pub use sealed::{CheckedFilesystem, CommitTarget, SealedImage};

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use block::{
     Access, ChangeSet, CommitOptions, CommitReport, CommitUnit, HostPlan, ImageFile, NewImageOptions,
-    OpenGate, ReadAt, Window, commit_in_place, commit_to_new, raw_plan,
+    OpenGate, Overlay, ReadAt, Window, WriteAt, commit_in_place, commit_to_new, raw_plan,
 };
 use partition::PartitionTable;
 use qcow2::Qcow2;
 use report::{Class, Progress, Silent};
-use vfs::{DeviceTable, GuestTree};
+use vfs::{DeviceTable, GuestTree, Volume};
 use vhd::Vhd;
 
 use crate::disk::{Disk, DiskOptions, is_ext, is_fat};
@@ -21,6 +21,7 @@ use crate::filesystems::ExtVolume;
 use crate::free::{self, FreeSpace, RemovedSwap};
 use crate::image::{Driver, Image};
 use crate::planned::PlannedFile;
+use crate::volumes::OpenVolume;
 use crate::{ImageFormat, StackError, edit};
 
 /// Where the changes go.
@@ -61,8 +62,50 @@ impl CheckedFilesystem {
 /// A filesystem that is checked when edits touch it.
 struct Checked {
     name: String,
-    place: Range<u64>,
+    place: Place,
     is_fat: bool,
+}
+
+/// Where a filesystem lies.
+enum Place {
+    /// In one piece of the disk.
+    Piece(Range<u64>),
+    /// On the logical volume with this UUID, which lies in these pieces.
+    Logical { uuid: String, pieces: Vec<Range<u64>> },
+}
+
+impl Checked {
+    fn new(volume: &Volume, open: &OpenVolume) -> Self {
+        Self {
+            name: volume.name(),
+            place: match &volume.logical {
+                None => Place::Piece(volume.start..volume.end()),
+                Some(logical) => Place::Logical {
+                    uuid: logical.uuid.clone(),
+                    pieces: open.on_disk(&(0..volume.len)).into_iter().map(|(_, range)| range).collect(),
+                },
+            },
+            is_fat: is_fat(volume.content.as_deref()),
+        }
+    }
+}
+
+impl Place {
+    /// Names the place, whatever number its partition has.
+    fn key(&self) -> String {
+        match self {
+            Place::Piece(piece) => piece.start.to_string(),
+            Place::Logical { uuid, .. } => uuid.clone(),
+        }
+    }
+
+    fn touches(&self, range: &Range<u64>) -> bool {
+        let pieces = match self {
+            Place::Piece(piece) => std::slice::from_ref(piece),
+            Place::Logical { pieces, .. } => pieces,
+        };
+        pieces.iter().any(|piece| range.start < piece.end && piece.start < range.end)
+    }
 }
 
 /// An image whose edits are complete. Dropping it drops them.
@@ -82,8 +125,8 @@ pub struct SealedImage {
     is_verified: AtomicBool,
     /// Swap partitions as the image was opened.
     swaps: Vec<RemovedSwap>,
-    /// First bytes of the filesystems that [`SealedImage::verify`] found sound.
-    sound: Mutex<BTreeSet<u64>>,
+    /// Keys of the filesystems that [`SealedImage::verify`] found sound.
+    sound: Mutex<BTreeSet<String>>,
     /// Made once: planning reads everything that a commit moves.
     plan: OnceLock<HostPlan>,
 }
@@ -98,16 +141,10 @@ impl SealedImage {
         let filesystems = table
             .volumes
             .iter()
-            .enumerate()
-            .filter(|(index, volume)| {
-                (is_ext(volume.content.as_deref()) || is_fat(volume.content.as_deref()))
-                    && matches!(image.disk.volumes.open.get(*index), Some(Ok(_)))
-            })
-            .map(|(index, volume)| Checked {
-                name: image.disk.name(index),
-                place: volume.start..volume.start + volume.len,
-                is_fat: is_fat(volume.content.as_deref()),
-            })
+            .zip(&image.disk.volumes.open)
+            .filter(|(volume, _)| is_ext(volume.content.as_deref()) || is_fat(volume.content.as_deref()))
+            .filter_map(|(volume, open)| Some((volume, open.as_ref().ok()?)))
+            .map(|(volume, open)| Checked::new(volume, open))
             .collect();
         let swaps = table
             .volumes
@@ -115,6 +152,7 @@ impl SealedImage {
             .enumerate()
             .filter(|(index, volume)| {
                 volume.content.as_deref() == Some("swap")
+                    && volume.logical.is_none()
                     && matches!(image.disk.volumes.open.get(*index), Some(Ok(open)) if open.contents.len() == 1)
             })
             .map(|(index, volume)| RemovedSwap {
@@ -185,16 +223,44 @@ impl SealedImage {
     }
 
     fn changed(&self) -> impl Iterator<Item = &Checked> {
-        let overlaps =
-            |place: &Range<u64>, range: &Range<u64>| range.start < place.end && place.start < range.end;
-        self.filesystems
-            .iter()
-            .filter(move |one| self.changes.ranges().iter().any(|range| overlaps(&one.place, range)))
+        let ranges = self.changes.ranges();
+        self.filesystems.iter().filter(move |one| ranges.iter().any(|range| one.place.touches(range)))
+    }
+
+    /// The volume of a filesystem on a disk; writes go nowhere.
+    fn volume(
+        &self,
+        disk: Arc<dyn ReadAt>,
+        one: &Checked,
+    ) -> Result<Arc<Window<Arc<dyn WriteAt>>>, StackError> {
+        match &one.place {
+            Place::Piece(place) => {
+                let cap = self.options.memory_cap / 4;
+                let scratch = Arc::new(Overlay::new(disk, cap, &self.options.spill_dir)) as Arc<dyn WriteAt>;
+                let window = Window::new(scratch, place.start, place.end - place.start, one.name.clone())?;
+                Ok(Arc::new(window))
+            }
+            Place::Logical { uuid, .. } => {
+                let disk = Disk::open(disk, &self.options, &Silent)?;
+                let volumes = disk.volumes.table.volumes.iter().zip(&disk.volumes.open);
+                let found = volumes.filter_map(|(volume, open)| {
+                    let logical = volume.logical.as_ref()?;
+                    open.as_ref().ok().filter(|_| logical.uuid == *uuid)
+                });
+                let found = found.map(|open| Arc::clone(&open.device)).next();
+                found.ok_or_else(|| StackError::Verification {
+                    layer: one.name.clone(),
+                    first: "is not there any more".into(),
+                    count: 1,
+                    class: Class::Bug,
+                })
+            }
+        }
     }
 
     /// Checks the structure of every filesystem that the edits touch, whole.
     pub fn check(&self) -> Result<Vec<CheckedFilesystem>, StackError> {
-        self.changed().map(|one| check_volume(self.changes.disk(), one)).collect()
+        self.changed().map(|one| check_volume(self.volume(self.changes.disk(), one)?, one)).collect()
     }
 
     /// Checks every filesystem that the edits touch, and the structure of the image file as it will be.
@@ -212,9 +278,9 @@ impl SealedImage {
     /// made anew.
     pub fn verify_disk(&self) -> Result<(), StackError> {
         for one in self.changed() {
-            let report = check_volume(self.changes.disk(), one)?;
+            let report = check_volume(self.volume(self.changes.disk(), one)?, one)?;
             let Some(first) = report.problems.first() else {
-                self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(one.place.start);
+                self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(one.place.key());
                 continue;
             };
             let before = self.check_base(one)?;
@@ -234,21 +300,22 @@ impl SealedImage {
         let disk = Disk::open(self.changes.disk(), &self.options, &Silent)?;
         let is_there = |place: &Range<u64>| {
             let mut volumes = disk.volumes.table.volumes.iter();
-            volumes.any(|volume| volume.start == place.start && volume.end() == place.end)
+            volumes.any(|volume| {
+                volume.logical.is_none() && volume.start == place.start && volume.end() == place.end
+            })
         };
         let removed: Vec<RemovedSwap> =
             self.swaps.iter().filter(|swap| !is_there(&swap.place)).cloned().collect();
         free::of_disk(&disk, &removed, &mut |index| {
-            let Some(volume) = disk.volumes.table.volumes.get(index) else { return Ok(Ok(())) };
-            if self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&volume.start) {
+            let table = &disk.volumes.table.volumes;
+            let (Some(volume), Some(Ok(open))) = (table.get(index), disk.volumes.open.get(index)) else {
+                return Ok(Ok(()));
+            };
+            let one = Checked::new(volume, open);
+            if self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&one.place.key()) {
                 return Ok(Ok(()));
             }
-            let one = Checked {
-                name: disk.name(index),
-                place: volume.start..volume.end(),
-                is_fat: is_fat(volume.content.as_deref()),
-            };
-            let report = check_volume(self.changes.disk(), &one)?;
+            let report = check_volume(Arc::clone(&open.device), &one)?;
             let first = report.problems.first().cloned().unwrap_or_default();
             Ok(if report.is_clean() { Ok(()) } else { Err((first, report.problem_count)) })
         })
@@ -291,20 +358,13 @@ impl SealedImage {
 
     /// The same check of the filesystem before the edits, its journal replayed.
     fn check_base(&self, one: &Checked) -> Result<CheckedFilesystem, StackError> {
+        let device = self.volume(Arc::clone(&self.base), one)?;
         if one.is_fat {
-            return check_volume(Arc::clone(&self.base), one);
+            return check_volume(device, one);
         }
-        let base = Arc::new(block::Overlay::new(
-            Arc::clone(&self.base),
-            self.options.memory_cap / 4,
-            &self.options.spill_dir,
-        ));
-        let len = one.place.end - one.place.start;
-        let window = Window::new(base as Arc<dyn block::WriteAt>, one.place.start, len, one.name.clone())?;
         let failed = |source| StackError::Filesystem { volume: one.name.clone(), source };
-        let volume =
-            ExtVolume::prepare(&Arc::new(window), self.options.memory_cap / 4, &self.options.spill_dir)
-                .map_err(failed)?;
+        let volume = ExtVolume::prepare(&device, self.options.memory_cap / 4, &self.options.spill_dir)
+            .map_err(failed)?;
         Ok(of_ext(one, ext4::check(&volume.device()).map_err(failed)?))
     }
 
@@ -358,13 +418,15 @@ impl SealedImage {
     }
 }
 
-fn check_volume(disk: Arc<dyn ReadAt>, one: &Checked) -> Result<CheckedFilesystem, StackError> {
-    let window = Window::new(disk, one.place.start, one.place.end - one.place.start, one.name.clone())?;
+fn check_volume(
+    device: Arc<Window<Arc<dyn WriteAt>>>,
+    one: &Checked,
+) -> Result<CheckedFilesystem, StackError> {
     let failed = |source| StackError::Filesystem { volume: one.name.clone(), source };
     if !one.is_fat {
-        return Ok(of_ext(one, ext4::check(&window).map_err(failed)?));
+        return Ok(of_ext(one, ext4::check(&*device).map_err(failed)?));
     }
-    let report = fat::check(&(Arc::new(window) as Arc<dyn ReadAt>)).map_err(failed)?;
+    let report = fat::check(&(device as Arc<dyn ReadAt>)).map_err(failed)?;
     Ok(CheckedFilesystem {
         volume: one.name.clone(),
         problems: report.problems,

@@ -14,14 +14,33 @@ pub enum TableKind {
     HybridGpt,
 }
 
-/// One partition, or the whole disk when it has no table.
+/// A logical volume of LVM2: its place in the world of names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogicalName {
+    /// Name of the volume group.
+    pub group: String,
+    /// Its own name.
+    pub name: String,
+    /// UUID of the volume group as LVM2 prints it.
+    pub group_uuid: String,
+    /// Its own UUID as LVM2 prints it.
+    pub uuid: String,
+    /// Indexes of the volumes that its group lies on.
+    pub on: Vec<usize>,
+}
+
+/// One partition, the whole disk when it has no table, or a logical volume.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Volume {
-    /// Partition number as the kernel counts; `None` for a whole-disk filesystem.
+    /// Which disk of the guest it is on: 0 is the first one. Of no meaning for a logical volume.
+    pub disk: u32,
+    /// Partition number as the kernel counts; `None` for a whole-disk filesystem and for a logical volume.
     pub partition: Option<u32>,
+    /// Set for a logical volume, whose bytes lie on other volumes.
+    pub logical: Option<LogicalName>,
     /// True for a logical partition of an MBR disk, one that lies in an extended partition.
     pub is_logical: bool,
-    /// First byte on the virtual disk.
+    /// First byte on the virtual disk; 0 for a logical volume.
     pub start: u64,
     /// Length in bytes.
     pub len: u64,
@@ -43,6 +62,36 @@ impl Volume {
     /// First byte behind it.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
+    }
+
+    /// True for a partition of the disk with this index.
+    pub fn is_partition(&self, disk: u32, number: u32) -> bool {
+        self.disk == disk && self.partition == Some(number)
+    }
+
+    /// How reports name it: `partition 1`, `whole disk`, `disk 2, partition 1`, `logical volume vg/root`.
+    pub fn name(&self) -> String {
+        if let Some(logical) = &self.logical {
+            return format!("logical volume {}/{}", logical.group, logical.name);
+        }
+        match (self.disk, self.partition) {
+            (0, Some(number)) => format!("partition {number}"),
+            (0, None) => "whole disk".to_owned(),
+            (disk, Some(number)) => format!("disk {}, partition {number}", disk + 1),
+            (disk, None) => format!("disk {}", disk + 1),
+        }
+    }
+}
+
+impl LogicalName {
+    /// Name below `/dev/mapper` (`dm_build_dm_name` of libdevmapper): dashes within a name are doubled.
+    pub fn mapper_name(&self) -> String {
+        format!("{}-{}", self.group.replace('-', "--"), self.name.replace('-', "--"))
+    }
+
+    /// The UUIDs as device-mapper has them: both without dashes.
+    fn mapper_uuid(&self) -> String {
+        format!("{}{}", self.group_uuid, self.uuid).replace('-', "")
     }
 }
 
@@ -160,7 +209,9 @@ impl DeviceTable {
     /// Index of the volume that a device specification of fstab, crypttab or `root=` names.
     ///
     /// Knows `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=` (quoted or not), `/dev/disk/by-*`, and
-    /// `/dev/` names with a partition number (`sda1`, `vda1`, `nvme0n1p1`, `mmcblk0p1`) of the first disk.
+    /// `/dev/` names with a partition number (`sda1`, `vda1`, `nvme0n1p1`, `mmcblk0p1`) of the first disk, and logical
+    /// volumes by `/dev/GROUP/NAME`, `/dev/mapper/GROUP-NAME` (dashes within a name doubled), `/dev/disk/by-id/dm-name-…`
+    /// and `dm-uuid-…`. Two groups of one name have no name at all: the guest could take either.
     pub fn resolve(&self, specification: &str) -> Option<usize> {
         let find = |matches: &dyn Fn(&Volume) -> bool| self.volumes.iter().position(matches);
         let same = |have: &Option<String>, want: &str| {
@@ -187,11 +238,36 @@ impl DeviceTable {
                 "by-label" => find(&|volume| exact(&volume.label, &value)),
                 "by-partuuid" => find(&|volume| same(&volume.partuuid, &value)),
                 "by-partlabel" => find(&|volume| exact(&volume.partlabel, &value)),
+                "by-id" => match value.strip_prefix("dm-name-") {
+                    Some(name) => self.logical(&|logical| logical.mapper_name() == name),
+                    None => {
+                        let uuid = value.strip_prefix("dm-uuid-LVM-")?;
+                        self.logical(&|logical| logical.mapper_uuid() == uuid)
+                    }
+                },
                 _ => None,
             };
         }
+        if let Some(name) = name.strip_prefix("mapper/") {
+            return self.logical(&|logical| logical.mapper_name() == name);
+        }
+        if let Some((group, name)) = name.split_once('/') {
+            return self.logical(&|logical| logical.group == group && logical.name == name);
+        }
         let partition = Self::first_disk_partition(name)?;
-        find(&|volume| volume.partition == partition)
+        find(&|volume| volume.disk == 0 && volume.logical.is_none() && volume.partition == partition)
+    }
+
+    /// The only logical volume that is meant.
+    fn logical(&self, is_meant: &dyn Fn(&LogicalName) -> bool) -> Option<usize> {
+        let mut found = self
+            .volumes
+            .iter()
+            .enumerate()
+            .filter(|(_, volume)| volume.logical.as_ref().is_some_and(is_meant))
+            .map(|(index, _)| index);
+        let first = found.next();
+        first.filter(|_| found.next().is_none())
     }
 
     /// Partition of the first disk that a kernel name such as `sda1` means: `Some(None)` is the whole disk.
@@ -217,7 +293,9 @@ impl DeviceTable {
     /// `/dev/disk/by-id/ata-…`): the host decides them, so that they do not survive a change of the machine.
     pub fn host_name(specification: &str) -> Option<(&str, Option<u32>)> {
         let name = specification.strip_prefix("/dev/disk/")?;
-        let is_hosts = ["by-path/", "by-id/"].iter().any(|folder| name.starts_with(folder));
+        // Names of device-mapper come from the guest's own metadata.
+        let is_hosts = ["by-path/", "by-id/"].iter().any(|folder| name.starts_with(folder))
+            && !name.starts_with("by-id/dm-");
         let split = name.rsplit_once("-part").and_then(|(disk, number)| Some((disk, number.parse().ok()?)));
         is_hosts.then(|| split.map_or((name, None), |(disk, number)| (disk, Some(number))))
     }
@@ -235,7 +313,9 @@ impl DeviceTable {
         let numbered = ["nvme", "mmcblk"].iter().any(|prefix| {
             name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         });
-        lettered || numbered
+        let mapped =
+            name.strip_prefix("dm-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        lettered || numbered || mapped
     }
 }
 
@@ -309,6 +389,40 @@ mod tests {
     }
 
     #[test]
+    fn logical_volumes_by_every_name_unless_two_groups_have_it() {
+        let logical = |group: &str, name: &str, group_uuid: &str, uuid: &str| Volume {
+            logical: Some(LogicalName {
+                group: group.into(),
+                name: name.into(),
+                group_uuid: group_uuid.into(),
+                uuid: uuid.into(),
+                on: vec![0],
+            }),
+            ..Volume::default()
+        };
+        let mut table = table();
+        table.volumes.extend([
+            logical("my-vg", "ro-ot", "aaaaaa-1111", "bbbb-22"),
+            logical("my-vg", "home", "aaaaaa-1111", "bbbb-33"),
+        ]);
+        for (specification, index) in [
+            ("/dev/mapper/my--vg-ro--ot", Some(2)),
+            ("/dev/my-vg/ro-ot", Some(2)),
+            ("/dev/my-vg/home", Some(3)),
+            ("/dev/mapper/my-vg-home", None),
+            ("/dev/disk/by-id/dm-name-my--vg-home", Some(3)),
+            ("/dev/disk/by-id/dm-uuid-LVM-aaaaaa1111bbbb22", Some(2)),
+            ("/dev/vda", None),
+        ] {
+            assert_eq!(table.resolve(specification), index, "{specification}");
+        }
+        table.volumes.push(logical("my-vg", "home", "cccccc-1111", "dddd-33"));
+        assert_eq!(table.resolve("/dev/my-vg/home"), None);
+        assert_eq!(table.resolve("/dev/disk/by-id/dm-uuid-LVM-cccccc1111dddd33"), Some(4));
+        assert_eq!(table.volumes[2].name(), "logical volume my-vg/ro-ot");
+    }
+
+    #[test]
     fn names_that_the_host_decides() {
         let disk = "by-path/pci-0000:00:03.0-ata-1";
         assert_eq!(DeviceTable::host_name(&format!("/dev/disk/{disk}-part2")), Some((disk, Some(2))));
@@ -320,7 +434,7 @@ mod tests {
 
     #[test]
     fn unstable_names() {
-        for name in ["/dev/sda1", "/dev/vda", "/dev/xvda2", "/dev/nvme0n1p1", "/dev/hdc"] {
+        for name in ["/dev/sda1", "/dev/dm-0", "/dev/vda", "/dev/xvda2", "/dev/nvme0n1p1", "/dev/hdc"] {
             assert!(DeviceTable::is_unstable_name(name), "{name}");
         }
         for name in

@@ -12,7 +12,9 @@ mod fstab;
 mod path;
 mod tree;
 
-pub use devices::{DeviceTable, DiskEdit, EfiFile, EfiMachine, EfiProgram, FirmwareFacts, TableKind, Volume};
+pub use devices::{
+    DeviceTable, DiskEdit, EfiFile, EfiMachine, EfiProgram, FirmwareFacts, LogicalName, TableKind, Volume,
+};
 pub use error::VfsError;
 pub use free::FreeRanges;
 pub use fs::{

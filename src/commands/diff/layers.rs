@@ -46,8 +46,8 @@ fn facts(image: &Image) -> BTreeMap<String, String> {
     put("boot code".into(), table.firmware.mbr_boot_code.clone());
     for volume in &table.volumes {
         let name = match volume.partition {
-            Some(number) => format!("partition {number:>3}"),
-            None => "whole disk".into(),
+            Some(number) if volume.disk == 0 => format!("partition {number:>3}"),
+            _ => volume.name(),
         };
         put(format!("{name} range"), Some(format!("{} bytes from {}", volume.len, volume.start)));
         put(format!("{name} type"), volume.type_code.clone());

@@ -38,9 +38,9 @@ pub(super) fn run(
         };
         let volumes = &context.devices.volumes;
         let volume = match by_host {
-            Some((disk, partition)) if Some(disk) == disk_of_root.as_deref() => {
-                volumes.iter().find(|volume| volume.partition == partition)
-            }
+            Some((disk, partition)) if Some(disk) == disk_of_root.as_deref() => volumes
+                .iter()
+                .find(|volume| volume.disk == 0 && volume.logical.is_none() && volume.partition == partition),
             _ => context.devices.resolve(&device).map(|index| &volumes[index]),
         };
         let uuid = volume.and_then(|volume| volume.uuid.clone()).or(root_uuid);

@@ -23,9 +23,9 @@ const SWAP_TYPES: [&str; 2] = ["0657fd6d-a4ab-43c4-84e5-0933c84b4f4f", "0x82"];
 
 /// How reports name a volume.
 pub(super) fn name(volume: &Volume) -> String {
-    let place = match volume.partition {
-        Some(number) => format!("partition {number}"),
-        None => "the whole disk".to_owned(),
+    let place = match (volume.partition, &volume.logical, volume.disk) {
+        (None, None, 0) => "the whole disk".to_owned(),
+        _ => volume.name(),
     };
     match &volume.content {
         Some(content) => format!("{place} ({content})"),
@@ -37,10 +37,7 @@ pub(super) fn name(volume: &Volume) -> String {
 pub(super) fn root<'c>(context: &Context<'c>, stage: &Stage<'_>) -> Option<&'c Volume> {
     let volumes = &context.devices.volumes;
     let mount = stage.tree().mounts().first()?;
-    let by_name = volumes.iter().find(|volume| match volume.partition {
-        Some(number) => mount.device == format!("partition {number}"),
-        None => mount.device == "whole disk",
-    });
+    let by_name = volumes.iter().find(|volume| mount.device == volume.name());
     by_name.or_else(|| {
         let uuid = context.guest.root_uuid.as_deref()?;
         volumes.iter().find(|volume| volume.uuid.as_deref() == Some(uuid))
@@ -59,7 +56,20 @@ fn is_swap(volume: &Volume) -> bool {
 fn goes_away(stage: &Stage<'_>, volume: &Volume) -> bool {
     stage
         .planned_disk_edits()
-        .any(|edit| matches!(edit, DiskEdit::RemovePartition { number } if Some(number) == volume.partition))
+        .any(|edit| matches!(edit, DiskEdit::RemovePartition { number } if volume.is_partition(0, number)))
+}
+
+/// First byte behind a volume on its disk; behind all that its group lies on where it is a logical one.
+fn end_on_disk(devices: &DeviceTable, volume: &Volume) -> u64 {
+    let Some(logical) = &volume.logical else { return volume.end() };
+    let below = logical.on.iter().filter_map(|index| devices.volumes.get(*index));
+    below.filter(|below| below.disk == 0 && below.logical.is_none()).map(Volume::end).max().unwrap_or(0)
+}
+
+/// True when the volume is one of those that a logical volume's group lies on.
+fn is_below(devices: &DeviceTable, volume: &Volume, logical: &Volume) -> bool {
+    let on = logical.logical.iter().flat_map(|logical| &logical.on);
+    on.filter_map(|index| devices.volumes.get(*index)).any(|below| below == volume)
 }
 
 fn no_root(spec: &RuleSpec) -> Finding {
@@ -69,7 +79,9 @@ fn no_root(spec: &RuleSpec) -> Finding {
 /// No partition ends behind the root's.
 pub(super) fn root_last(spec: &RuleSpec, context: &Context<'_>, stage: &Stage<'_>) -> Finding {
     let Some(root) = root(context, stage) else { return no_root(spec) };
-    let is_behind = |volume: &&Volume| volume.end() > root.end();
+    let root_end = end_on_disk(context.devices, root);
+    let is_behind =
+        |volume: &&Volume| volume.logical.is_none() && volume.disk == 0 && volume.end() > root_end;
     let (leaving, behind): (Vec<&Volume>, Vec<&Volume>) =
         context.devices.volumes.iter().filter(is_behind).partition(|volume| goes_away(stage, volume));
     let name_all = |volumes: &[&Volume]| volumes.iter().map(|one| name(one)).collect::<Vec<_>>().join(", ");
@@ -88,7 +100,7 @@ pub(super) fn root_last(spec: &RuleSpec, context: &Context<'_>, stage: &Stage<'_
                 name(volume),
                 volume.end(),
                 name(root),
-                root.end()
+                root_end
             )
         })
         .collect();
@@ -131,6 +143,7 @@ pub(super) fn only_root(spec: &RuleSpec, context: &Context<'_>, stage: &Stage<'_
         .collect();
     let is_needed = |volume: &Volume| {
         volume == root
+            || is_below(context.devices, volume, root)
             || volume.type_code.as_deref().is_some_and(|code| FIRMWARE_TYPES.contains(&code))
             || (volume.partition.is_some() && boots_from.contains(&volume.partition))
     };
@@ -160,6 +173,8 @@ pub(super) fn plain(spec: &RuleSpec, context: &Context<'_>) -> Finding {
         .filter(|volume| volume.content.as_deref().is_some_and(is_container))
         .map(|volume| format!("{}: has to be opened or assembled before it is read", name(volume)))
         .collect();
+    let logical = context.devices.volumes.iter().filter(|volume| volume.logical.is_some());
+    evidence.extend(logical.map(|volume| format!("{} belongs to LVM", name(volume))));
     let mapped = context.guest.fstab.iter().filter(|row| row.device.starts_with("/dev/mapper/"));
     evidence.extend(
         mapped
@@ -214,6 +229,12 @@ pub(super) fn no_swap(
 
 /// Why a partition cannot be taken out of the table.
 fn obstacle(devices: &DeviceTable, stage: &Stage<'_>, volume: &Volume) -> Option<String> {
+    if volume.logical.is_some() {
+        return Some("it is a logical volume".into());
+    }
+    if volume.disk != 0 {
+        return Some("it is on another disk".into());
+    }
     if volume.partition.is_none() || devices.table == TableKind::None {
         return Some("it is the whole disk".into());
     }

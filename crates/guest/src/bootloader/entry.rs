@@ -151,7 +151,7 @@ fn device_index(device: &str, devices: &DeviceTable) -> Option<usize> {
     }
     let digits = partition.trim_start_matches(|c: char| c.is_ascii_alphabetic());
     let number: u32 = digits.parse().ok()?;
-    devices.volumes.iter().position(|volume| volume.partition == Some(number))
+    devices.volumes.iter().position(|volume| volume.is_partition(0, number))
 }
 
 /// Version of a kernel image: by its name, or else by what it says of itself.
