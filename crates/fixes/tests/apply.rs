@@ -38,6 +38,37 @@ fn new_files_take_a_label_and_old_ones_keep_everything() {
     }
 }
 
+#[test]
+fn acls_and_capabilities_stay_whatever_way_a_file_is_written() {
+    const KEPT: [(&str, &str); 3] = [
+        ("security.capability", "\u{1}\0\0\u{2}\0\u{4}\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ("security.selinux", "own_t\0"),
+        ("system.posix_acl_access", "\u{2}\0\0\0\u{1}\0\u{6}\0"),
+    ];
+    let initrd = format!("/boot/initrd.img-{KVER}");
+    let mut fs = guest();
+    for file in ["/etc/fstab", initrd.as_str(), "/boot/grub/grub.cfg"] {
+        for (name, value) in KEPT {
+            fs.add_xattr(file, name, value);
+        }
+    }
+    let before = fs.clone().into_tree();
+    let (planned, tree) = fix(fs, &["fstab.by-uuid", "initramfs.drivers", "boot.console"]);
+    assert!(planned.edits.len() >= 3);
+    for file in ["/etc/fstab", initrd.as_str(), "/boot/grub/grub.cfg"] {
+        let content = |tree: &GuestTree| tree.read(&path(file), 1 << 24).unwrap();
+        assert_ne!(content(&before), content(&tree), "{file}");
+        let mut kept: Vec<_> = tree
+            .xattrs(&path(file))
+            .unwrap()
+            .into_iter()
+            .map(|xattr| (String::from_utf8(xattr.name).unwrap(), String::from_utf8(xattr.value).unwrap()))
+            .collect();
+        kept.sort();
+        assert_eq!(kept, KEPT.map(|(name, value)| (name.to_owned(), value.to_owned())), "{file}");
+    }
+}
+
 /// Label of the name itself, without the NUL that ends it.
 fn label(tree: &GuestTree, at: &str) -> Option<String> {
     let location = tree.resolve_no_follow(&path(at)).unwrap();

@@ -306,3 +306,42 @@ fn a_unified_kernel_image_is_named_and_left() {
     assert!(evidence(&planned).contains("/boot/efi/EFI/Linux/fedora-6.11.efi: a unified kernel image"));
     assert!(planned.edits.is_empty());
 }
+
+#[test]
+fn what_other_menus_are_made_from_is_edited_too() {
+    let conf = "default l0\nlabel l0\n  linux /boot/vmlinuz\n  append root=/dev/sda1 ro quiet\n";
+    let menu = ("/boot/extlinux/extlinux.conf", conf);
+    let ifnames = "net.ifnames=0";
+    for (file, before, after) in [
+        (
+            "/etc/default/u-boot",
+            "## defaults\nU_BOOT_ROOT=\"root=/dev/sda1\"\nU_BOOT_PARAMETERS=\"ro splash\"\n".to_owned(),
+            format!(
+                "## defaults\nU_BOOT_ROOT=\"root=UUID={ROOT}\"\nU_BOOT_PARAMETERS=\"ro splash {ifnames} {CONSOLES}\"\n"
+            ),
+        ),
+        // What is not set has the program's own value, which stays.
+        (
+            "/etc/default/extlinux",
+            "#EXTLINUX_PARAMETERS=\"ro quiet\"\n".to_owned(),
+            format!(
+                "#EXTLINUX_PARAMETERS=\"ro quiet\"\nEXTLINUX_PARAMETERS=\"ro quiet {ifnames} {CONSOLES}\"\n"
+            ),
+        ),
+        (
+            "/etc/sysconfig/bootloader",
+            "LOADER_TYPE=\"grub\"\nDEFAULT_APPEND=\"splash=silent quiet\"\nFAILSAFE_APPEND=\"ide=nodma\"\n"
+                .to_owned(),
+            format!(
+                "LOADER_TYPE=\"grub\"\nDEFAULT_APPEND=\"splash=silent quiet {ifnames} {CONSOLES}\"\n\
+                 FAILSAFE_APPEND=\"ide=nodma {CONSOLES}\"\n"
+            ),
+        ),
+    ] {
+        let (planned, tree) = refit(bare(&[menu, (file, &before)]));
+        assert_eq!(content(&tree, file), after, "{:?}", evidence(&planned));
+    }
+    let shell = bare(&[menu, ("/etc/default/u-boot", "U_BOOT_PARAMETERS=\"$(cat /x)\"\n")]);
+    let (planned, _) = refit(shell);
+    assert!(evidence(&planned).contains("needs a shell"), "{planned:?}");
+}

@@ -147,3 +147,37 @@ fn without_room_the_last_segment_is_packed_anew_and_then_refused() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_signed_initramfs_is_refused_by_name() {
+    let mut fs = guest();
+    fs.add_file(format!("/boot/initrd.img-{KVER}.sig"), "signature");
+    let found = finding(fs, "initramfs.drivers");
+    assert_eq!(found.state, State::NotFixable);
+    assert!(found.evidence[0].contains("[initramfs.signed]"), "{found:?}");
+}
+
+/// The rescue image boots, too, with the modules of its kernel; what only writes a crash dump is left alone.
+#[test]
+fn a_rescue_image_is_served_and_a_kdump_image_is_left_alone() {
+    let mut fs = guest();
+    let rescue = "/boot/initramfs-0-rescue-0123456789abcdef0123456789abcdef.img";
+    let kdump = format!("/boot/initramfs-{KVER}kdump.img");
+    let vmlinuz = "/boot/vmlinuz-0-rescue-0123456789abcdef0123456789abcdef";
+    let mut image = vec![0; 0x400];
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+    image[0x300..0x300 + KVER.len()].copy_from_slice(KVER.as_bytes());
+    fs.add_file(vmlinuz, image).add_file(rescue, initramfs(&[])).add_file(&kdump, initramfs(&[]));
+    let entry = |title: &str, kernel: &str, initrd: &str| {
+        format!("menuentry '{title}' {{\n\tlinux {kernel} root=UUID={ROOT} ro\n\tinitrd {initrd}\n}}\n")
+    };
+    let normal = format!("/boot/vmlinuz-{KVER}");
+    let text = entry("Normal", &normal, &format!("/boot/initrd.img-{KVER}"))
+        + &entry("Rescue", vmlinuz, rescue)
+        + &entry("Dump", &normal, &kdump);
+    fs.add_file("/boot/grub/grub.cfg", text);
+    let (planned, _) = fix(fs, &["initramfs.drivers"]);
+    let paths: Vec<String> = planned.edits.iter().map(|edit| edit.path.to_string()).collect();
+    assert_eq!(paths, [rescue.to_owned(), format!("/boot/initrd.img-{KVER}")]);
+}

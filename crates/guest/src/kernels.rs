@@ -72,8 +72,11 @@ pub(crate) fn load(reader: &mut Reader<'_>) -> Result<Vec<LoadedKernel>, VfsErro
     }
     for name in reader.names("/boot")? {
         let version = ["vmlinuz-", "vmlinux-"].iter().find_map(|prefix| name.strip_prefix(prefix));
-        // Arch names a package, not a version, and its rescue images a machine.
-        if let Some(version) = version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit())) {
+        // Arch names a package, not a version; dracut's rescue images name a machine, and say themselves which kernel
+        // they are.
+        let is_version =
+            |name: &&str| name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("0-rescue-");
+        if let Some(version) = version.filter(is_version) {
             versions.insert(version.to_owned());
         }
     }

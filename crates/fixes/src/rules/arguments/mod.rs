@@ -5,6 +5,7 @@ mod defaults;
 mod loader_entries;
 mod plain;
 mod scripts;
+mod shell_sources;
 
 use boot::CommandLine;
 use cloudspec::{Places, RuleSpec};
@@ -98,6 +99,7 @@ pub(super) fn edit_entries(
         room.name_what_is_not_edited()?;
     }
     plain::legacy(&mut room)?;
+    shell_sources::edit(&mut room)?;
     plain::kernel_cmdline(&mut room)
 }
 
