@@ -48,6 +48,11 @@ impl Stamp {
     pub(crate) const REMOTE_ATTR: Stamp =
         Stamp { lsn_value: u64::MAX, ..stamp(12, 48, 16, OwnerField::Long(32), Some(40)) };
 
+    /// Byte of the UUID.
+    pub(crate) fn uuid_at(&self) -> usize {
+        self.uuid
+    }
+
     /// Byte of the log sequence number.
     pub(crate) fn lsn_at(&self) -> usize {
         self.lsn

@@ -30,4 +30,5 @@ mod write;
 pub use feature::{Features, Features2, Incompat, RoCompat, Version};
 pub use fs::Xfs;
 pub use inode::{Inode, InodeFlags, InodeFlags2};
+pub use log::{RecoveryReport, needs_recovery, recover};
 pub use superblock::{Probe, SUPERBLOCK_BYTES, Superblock, probe};
