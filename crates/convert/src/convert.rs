@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use block::{BlockError, Host, HostFile, HostFileKind, HostMetadata, NewFile, SystemHost};
+use block::{Host, HostFile, HostFileKind, HostMetadata, NewFile, SystemHost};
 use report::{Event, Progress};
 
 use crate::budget::Share;
+use crate::checksum::checksum;
+use crate::clone::clone_raw;
 use crate::engine::{Run, RunOutcome, run};
 use crate::error::{Place, Stage};
 use crate::layout::{FIRST_MOVED, Layout, Qcow2Layout, RawLayout};
@@ -185,7 +187,7 @@ impl Job<'_, '_> {
     fn run(
         &mut self,
         setup: &mut Setup,
-        sink: &dyn Sink,
+        sink: Option<&dyn Sink>,
         budget: &Budget,
     ) -> Result<RunOutcome, ConvertError> {
         let total = setup.len.map(|_| setup.census.mapped);
@@ -197,7 +199,7 @@ impl Job<'_, '_> {
         let ran = run(Run {
             input,
             layout: &mut *setup.layout,
-            sink: Some(sink),
+            sink,
             threads: setup.threads,
             unit: setup.unit,
             budget,
@@ -207,11 +209,38 @@ impl Job<'_, '_> {
             progress: self.progress,
             stop: self.stop,
         })?;
-        match &self.input {
-            Input::Random(source) => source.check_unchanged()?,
-            Input::Stream(source) => source.check_unchanged()?,
-        }
+        self.check_unchanged()?;
         Ok(ran)
+    }
+
+    fn check_unchanged(&self) -> Result<(), ConvertError> {
+        match &self.input {
+            Input::Random(source) => source.check_unchanged(),
+            Input::Stream(source) => source.check_unchanged(),
+        }
+    }
+
+    /// Whole-file copies; `None`: the engine must do it. A digest is then all that is left to do.
+    fn clone_whole(
+        &mut self,
+        setup: &mut Setup,
+        file: &dyn HostFile,
+        budget: &Budget,
+    ) -> Result<Option<RunOutcome>, ConvertError> {
+        let Input::Random(source) = &self.input else { return Ok(None) };
+        let source: &dyn Source = *source;
+        setup.fast_path = clone_raw(source, file)?;
+        if setup.fast_path.is_none() {
+            return Ok(None);
+        }
+        let len = source.len();
+        let mut ran = match self.options.digest {
+            true => self.run(setup, None, budget)?,
+            false => RunOutcome { virtual_len: len, ..RunOutcome::default() },
+        };
+        self.check_unchanged()?;
+        ran.finish.file_len = len;
+        Ok(Some(ran))
     }
 
     /// Makes the content of the target file, durable if asked for. `existing`: the file holds something else.
@@ -238,7 +267,15 @@ impl Job<'_, '_> {
         }
         let moved = self.move_payloads(&mut setup, &sink, budget)?;
         let (moved, _kept) = moved.map_or((None, None), |(tally, kept)| (Some(tally), Some(kept)));
-        let mut ran = self.run(&mut setup, &sink, budget)?;
+        let may_clone = is_raw && is_new && options.fast_paths && options.sparse_bytes > 0;
+        let cloned = match may_clone {
+            true => self.clone_whole(&mut setup, file, budget)?,
+            false => None,
+        };
+        let mut ran = match cloned {
+            Some(ran) => ran,
+            None => self.run(&mut setup, Some(&sink), budget)?,
+        };
         if let Some(tally) = moved {
             ran.bytes_read += tally.bytes;
             ran.times.read += tally.read_ns;
@@ -321,7 +358,7 @@ impl Job<'_, '_> {
             });
         }
         let sink = StreamSink::new(out);
-        let ran = self.run(&mut setup, &sink, budget)?;
+        let ran = self.run(&mut setup, Some(&sink), budget)?;
         sink.flush()?;
         let mut outcome = self.outcome(&setup, ran, budget);
         outcome.bytes_written = sink.written.load(Ordering::Relaxed);
@@ -388,28 +425,4 @@ fn unit_bytes(wanted: Option<u64>, threads: usize, budget: u64, grain: u64) -> u
     let unit = wanted.unwrap_or(fair).clamp(UNIT_MIN, UNIT_MAX);
     let power = 1 << unit.ilog2();
     u64::max(power, grain.next_power_of_two())
-}
-
-/// SHA-256 of the finished file, in a pass of its own: writes come in any order.
-fn checksum(file: &dyn HostFile, path: &Path, len: u64, stop: &AtomicBool) -> Result<String, ConvertError> {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    let mut buf = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Stopped);
-        }
-        let step = (len - at).min(buf.len() as u64);
-        let part = buf.get_mut(..step as usize).unwrap_or_default();
-        file.read_exact_at(part, at).map_err(|error| {
-            ConvertError::host(
-                Place::of(Stage::Read).host(at..at + step),
-                BlockError::io("read back", path, error),
-            )
-        })?;
-        hash.update(part);
-        at += step;
-    }
-    Ok(digest::hex(&hash.finalize()))
 }

@@ -24,6 +24,8 @@ pub(crate) struct Reader {
     scratch: Vec<u8>,
     cluster: Vec<u8>,
     items: Vec<Item>,
+    /// What was read is forgotten by the page cache.
+    pub forgets: bool,
     /// Bytes fetched from host files.
     pub bytes: u64,
     pub read_ns: u64,
@@ -92,6 +94,7 @@ impl Reader {
                 let started = Instant::now();
                 let place = part(buffer, &first.piece, base);
                 read_host(source, first, first.host_offset..first.host_offset + first.len, place)?;
+                self.forget(source, first.file, &(first.host_offset..first.host_offset + first.len));
                 self.bytes += first.len;
                 self.read_ns += ns(started);
                 rest = others;
@@ -120,6 +123,7 @@ impl Reader {
             }
             let scratch = self.scratch.get_mut(..len).unwrap_or_default();
             read_host(source, first, range.clone(), scratch)?;
+            self.forget(source, first.file, &range);
             self.bytes += len as u64;
             self.read_ns += ns(started);
             for item in group {
@@ -128,6 +132,12 @@ impl Reader {
             rest = behind;
         }
         Ok(())
+    }
+
+    fn forget(&self, source: &dyn Source, file: usize, range: &Range<u64>) {
+        if self.forgets {
+            crate::cache::forget(source, file, range.start, range.end - range.start);
+        }
     }
 
     /// Brings one piece from the scratch buffer, which holds `range` of the host file, to its place.

@@ -23,6 +23,7 @@ use report::Progress;
 
 use crate::budget::Share;
 use crate::buffer::Pool;
+use crate::cache;
 use crate::convert::Input;
 use crate::error::{Place, Stage};
 use crate::layout::{End, Finish, Layout};
@@ -147,6 +148,10 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunOutcome, ConvertError> {
         let mut shop = Workshop::new(source, cluster_len, zeroes, pads, digest, encoder);
         (shop.movable, shop.verify) = (movable, verify);
         shops.push(shop);
+    }
+    let forgets = source.is_some_and(cache::is_cold);
+    for shop in &mut shops {
+        shop.reader.forgets = forgets;
     }
     let buffer_len = unit.next_multiple_of(cluster_len);
     let shared = Shared {
