@@ -82,9 +82,12 @@ fn job(
     let Some(action) = own.action.or(common.action) else {
         return Err(wrong(&own.image, "what to do with it is not said (do, or --do)"));
     };
+    // A conversion of a manifest changes nothing unless its own line says so: the command line's profile is for its
+    // checks and fixes.
+    let is_plain = action == Action::Convert && own.action.is_some();
     let mut entry = Entry {
         action: Some(action),
-        profile: own.profile.or_else(|| common.profile.clone()),
+        profile: own.profile.or_else(|| common.profile.clone().filter(|_| !is_plain)),
         set,
         only,
         skip,

@@ -46,6 +46,7 @@ pub(super) fn duration(seconds: f64) -> String {
     match whole {
         0..=9 => format!("{:.2} s", if seconds.is_finite() { seconds.max(0.0) } else { 0.0 }),
         10..=119 => format!("{whole} s"),
+        120..=7199 if whole % 60 == 0 => format!("{} min", whole / 60),
         120..=7199 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }

@@ -14,7 +14,7 @@ const POINTS_MAX: usize = 2000;
 /// Stages shown at most.
 const STAGES_MAX: usize = 12;
 /// The area of a plot inside its margins.
-const LEFT: f64 = 56.0;
+const LEFT: f64 = 68.0;
 const RIGHT: f64 = 390.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 186.0;
@@ -100,32 +100,32 @@ fn throughput(page: &mut String, lines: &[&Line]) {
     let _ = writeln!(page, "</svg><figcaption>{}</figcaption></figure>", escape(&words));
 }
 
-/// A logarithmic axis over whole powers of ten.
+/// A logarithmic axis over whole powers of its base.
 struct Axis {
+    base: f64,
     low: f64,
     high: f64,
 }
 
 impl Axis {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    fn of(base: f64, values: impl Iterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values {
-            (low, high) = (low.min(value.log10()), high.max(value.log10()));
+            (low, high) = (low.min(value.log(base)), high.max(value.log(base)));
         }
         let low = if low.is_finite() { low.floor() } else { 0.0 };
         let high = if high.is_finite() { high.ceil() } else { 1.0 };
-        Self { low, high: high.max(low + 1.0) }
+        Self { base, low, high: high.max(low + 1.0) }
     }
 
     fn share(&self, value: f64) -> f64 {
-        ((value.log10() - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+        ((value.log(self.base) - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 
-    fn ticks(&self) -> impl Iterator<Item = f64> {
+    fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
         let every = ((self.high - self.low) / 5.0).ceil().max(1.0);
         let count = ((self.high - self.low) / every) as usize;
-        let low = self.low;
-        (0..=count).map(move |index| 10f64.powf(low + index as f64 * every))
+        (0..=count).map(move |index| self.base.powf(self.low + index as f64 * every))
     }
 }
 
@@ -135,8 +135,8 @@ fn times(page: &mut String, lines: &[&Line]) {
     let slow = points.len().min(POINTS_MAX / 2);
     let every = (points.len() - slow).div_ceil(POINTS_MAX / 2).max(1);
     let sample = points.iter().take(slow).chain(points.iter().skip(slow).step_by(every));
-    let seconds = Axis::of(lines.iter().map(|line| line.seconds.max(0.001)));
-    let sizes = Axis::of(lines.iter().map(|line| size(line).max(1024) as f64));
+    let seconds = Axis::of(10.0, lines.iter().map(|line| line.seconds.max(0.001)));
+    let sizes = Axis::of(16.0, lines.iter().map(|line| size(line).max(1024) as f64));
     let median = points.get(points.len() / 2).map_or(0.0, |line| line.seconds);
     let slowest = points.first().map_or(0.0, |line| line.seconds);
     let words =
@@ -146,13 +146,13 @@ fn times(page: &mut String, lines: &[&Line]) {
         let y = BOTTOM - seconds.share(tick) * (BOTTOM - TOP);
         let _ = write!(page, "<path class=\"axis\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>");
         let text =
-            if tick < 1.0 { format!("{} ms", tick * 1000.0) } else { duration(tick).replace(".00", "") };
+            if tick < 1.0 { format!("{:.0} ms", tick * 1000.0) } else { duration(tick).replace(".00", "") };
         label(page, LEFT - 6.0, y + 4.0, "end", &text);
     }
     for tick in sizes.ticks() {
         let x = LEFT + sizes.share(tick) * (RIGHT - LEFT);
         let anchor = if x > RIGHT - 10.0 { "end" } else { "middle" };
-        label(page, x, BOTTOM + 16.0, anchor, &bytes(tick as u64));
+        label(page, x, BOTTOM + 16.0, anchor, &bytes(tick.round() as u64).replace(".0", ""));
     }
     for line in sample {
         let _ = write!(

@@ -44,9 +44,9 @@ pub(super) fn section(page: &mut String, lines: &[&Line]) {
          <thead><tr><th scope=\"col\" data-sort=\"result\" data-kind=\"number\">Result</th>\
          <th scope=\"col\" data-sort=\"image\">Image</th><th scope=\"col\" data-sort=\"code\">What</th>\
          <th scope=\"col\" data-sort=\"boot\">Boots on</th>\
-         <th scope=\"col\" data-sort=\"seconds\" data-kind=\"number\">Time</th>\
-         <th scope=\"col\" data-sort=\"size\" data-kind=\"number\">On the host</th>\
-         <th scope=\"col\" data-sort=\"written\" data-kind=\"number\">Written</th>\
+         <th scope=\"col\" data-sort=\"seconds\" data-kind=\"number\" class=\"number\">Time</th>\
+         <th scope=\"col\" data-sort=\"size\" data-kind=\"number\" class=\"number\">On the host</th>\
+         <th scope=\"col\" data-sort=\"written\" data-kind=\"number\" class=\"number\">Written</th>\
          <th scope=\"col\">Disk</th></tr></thead>\n<tbody>\n",
     );
     let buckets = (BUCKETS_ALL / lines.len().max(1)).clamp(24, 128);
@@ -137,7 +137,7 @@ fn what(page: &mut String, line: &Line) {
         let _ = write!(page, "<br>{}", cut(message));
     }
     if let Some(hint) = &line.hint {
-        let _ = write!(page, "<br><small class=\"soft\">{}</small>", cut(hint));
+        let _ = write!(page, "<small class=\"soft note\">{}</small>", cut(hint));
     }
     if !line.unmet.is_empty() {
         let count = line.unmet.len();
@@ -151,14 +151,14 @@ fn what(page: &mut String, line: &Line) {
     }
     let fixed = line.rules.values().filter(|state| *state == "fixed").count();
     if fixed > 0 {
-        let _ = write!(page, "<br><small class=\"soft\">{fixed} fixed</small>");
+        let _ = write!(page, "<small class=\"soft note\">{fixed} fixed</small>");
     }
     if let Some(target) = &line.target {
         let name = target.path.to_string_lossy();
         let name = name.rsplit('/').next().unwrap_or_default();
         let _ = write!(
             page,
-            "<br><small class=\"soft\">→ {} ({})</small>",
+            "<small class=\"soft note\">→ {} ({})</small>",
             cut(name),
             bytes(target.identity.bytes)
         );
