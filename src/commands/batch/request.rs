@@ -23,7 +23,7 @@ pub fn common(args: &BatchArgs) -> Entry {
             Do::Fix => Action::Fix,
             Do::Convert => Action::Convert,
         }),
-        profile: args.rules.profile.clone(),
+        profile: args.rules.profile.as_deref().map(found_from_anywhere),
         set: args.rules.set.iter().cloned().collect(),
         only: args.rules.only.clone(),
         skip: args.rules.skip.clone(),
@@ -34,6 +34,12 @@ pub fn common(args: &BatchArgs) -> Entry {
         input_format: input_format.map(|format| format.get_name().to_owned()),
         ..Entry::default()
     }
+}
+
+/// A profile that is a file is named by its whole path: a manifest that is written out may lie elsewhere.
+fn found_from_anywhere(profile: &str) -> String {
+    let path = std::path::absolute(profile).ok().filter(|path| path.is_file());
+    path.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| profile.to_owned())
 }
 
 /// A profile with its switches decided.
@@ -116,6 +122,13 @@ fn convert_args(job: &Job, args: &BatchArgs) -> Result<ConvertArgs, Failure> {
         convert: ConvertArgs,
     }
     let entry = &job.entry;
+    let mut known = <Line as clap::CommandFactory>::command();
+    known.build();
+    if entry.profile.is_some() && !known.get_arguments().any(|argument| argument.get_long() == Some("fix")) {
+        let message = format!("{}: a conversion with a profile", job.origin);
+        return Err(Failure::new("batch.convert.fix", Class::Unsupported, message)
+            .with_hint("Give it a place for the result and say fix: the copy has the image's own format."));
+    }
     let mut words: Vec<OsString> = vec!["convert".into()];
     let mut option = |name: &str, value: Option<OsString>| {
         words.extend(value.into_iter().flat_map(|value| [name.into(), value]));
