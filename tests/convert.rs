@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -202,6 +203,15 @@ fn what_is_there_is_kept_unless_told_otherwise() {
     lab.convert(&["--force", "-c"], "disk.raw", "out.qcow2");
     checked(&lab.path("out.qcow2"));
     assert_eq!(lab.fails(&["--force"], "disk.raw", "disk.raw", 2), "target.refused");
+
+    // -n: written into, holes and zeroes as well, length kept.
+    std::fs::write(lab.path("old.raw"), vec![0xaa; DISK_BYTES as usize + 512]).unwrap();
+    lab.convert(&["-n"], "disk.raw", "old.raw");
+    assert!(same_bytes(&lab.path("disk.raw"), &lab.path("old.raw")));
+    std::fs::write(lab.path("short.raw"), [0xaa; 4096]).unwrap();
+    let code = lab.fails(&["-n"], "disk.raw", "short.raw", 2);
+    assert!(code.starts_with("convert.target."), "{code}");
+    assert_eq!(std::fs::read(lab.path("short.raw")).unwrap(), [0xaa; 4096]);
 }
 
 #[test]
@@ -245,6 +255,76 @@ fn a_failed_conversion_leaves_nothing() {
         assert_eq!(lab.names(), before);
     }
     assert_eq!(lab.fails(&["-c"], "disk.raw", "out.raw", 2), "usage");
+}
+
+#[test]
+fn a_raw_disk_streams_to_standard_output() {
+    let lab = Lab::new();
+    lab.convert(&["-c"], "disk.raw", "in.qcow2");
+    let output = coldfit(["convert", "-q", "-O", "raw", lab.path("in.qcow2").to_str().unwrap(), "-"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stdout == std::fs::read(lab.path("disk.raw")).unwrap());
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    // And from standard input.
+    let out = lab.path("from-stdin.qcow2");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_coldfit"))
+        .args(["convert", "-f", "raw", "-", out.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&std::fs::read(lab.path("disk.raw")).unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    checked(&out);
+    assert!(same_disk(&lab.path("disk.raw"), &out));
+}
+
+#[test]
+fn vhd_has_the_exact_size_and_streams_unpack_with_their_own_tools() {
+    let lab = Lab::new();
+    // A size that no cylinder ends at.
+    let file = std::fs::File::options().write(true).open(lab.path("disk.raw")).unwrap();
+    file.set_len(DISK_BYTES + (1 << 20)).unwrap();
+    drop(file);
+    for (name, options) in [("dynamic.vhd", &[][..]), ("fixed.vhd", &["-o", "subformat=fixed"])] {
+        let report = lab.convert(options, "disk.raw", name);
+        assert_eq!(report["target_format"], "vhd");
+        // qemu-img takes a fixed image for a raw one when it is not told.
+        let image = lab.path(name);
+        let facts = tool("qemu-img", ["info", "-f", "vpc", "--output=json", image.to_str().unwrap()]);
+        let facts: Value = serde_json::from_str(&facts).unwrap();
+        assert_eq!(facts["virtual-size"], DISK_BYTES + (1 << 20), "{name}");
+        let raw = lab.path("disk.raw");
+        tool(
+            "qemu-img",
+            ["compare", "-q", "-f", "raw", "-F", "vpc", raw.to_str().unwrap(), image.to_str().unwrap()],
+        );
+        let back = format!("{name}.qcow2");
+        assert_eq!(lab.convert(&["-c"], name, &back)["source_format"], "vhd");
+        assert!(same_disk(&lab.path("disk.raw"), &lab.path(&back)), "{name}");
+    }
+    let disk = std::fs::read(lab.path("disk.raw")).unwrap();
+    for (name, unpack) in [
+        ("disk.raw.gz", "gzip -dc"),
+        ("disk.raw.xz", "xz -dc"),
+        ("disk.raw.zst", "zstd -qdc"),
+        ("disk.tar.gz", "tar -xOzf"),
+    ] {
+        lab.convert(&[], "disk.raw", name);
+        let script = format!("{unpack} \"$0\"");
+        let output = Command::new("sh").arg("-c").arg(script).arg(lab.path(name)).output().unwrap();
+        assert!(output.status.success() && output.stdout == disk, "{name}: {}", text(&output.stderr));
+        let back = format!("{name}.qcow2");
+        let report = lab.convert(&[], name, &back);
+        assert!(name.ends_with(report["source_format"].as_str().unwrap()), "{report}");
+        assert!(same_disk(&lab.path("disk.raw"), &lab.path(&back)), "{name}");
+        // Cut off: an error, and nothing is left.
+        let cut = lab.path("cut");
+        let packed = std::fs::read(lab.path(name)).unwrap();
+        std::fs::write(&cut, &packed[..packed.len() / 2]).unwrap();
+        let code = lab.fails(&[], "cut", "cut.raw", 4);
+        assert!(code.starts_with("archive."), "{code}");
+        assert!(!lab.path("cut.raw").exists());
+    }
 }
 
 #[test]

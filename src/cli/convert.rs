@@ -42,6 +42,15 @@ pub enum SourceFormat {
     /// VHD, fixed or dynamic; `vpc` as for qemu-img.
     #[value(alias = "vpc")]
     Vhd,
+    /// The disk in a gzip stream.
+    Gz,
+    /// The disk in an xz stream.
+    Xz,
+    /// The disk in a Zstandard stream.
+    Zst,
+    /// `disk.raw` in a tar archive, gzip around it.
+    #[value(name = "tar.gz", alias = "tgz")]
+    TarGz,
 }
 
 /// What is made.
@@ -51,7 +60,7 @@ pub struct FormatArgs {
     #[arg(short = 'O', long, value_enum, value_name = "FORMAT", help_heading = "Target")]
     pub output_format: Option<OutputFormat>,
     /// Options of the format, as qemu-img names them: cluster_size=, compat=, compression_type=, backing_file=,
-    /// backing_fmt=, subformat=.
+    /// backing_fmt= of qcow2, subformat= of vhd; level= of gz, xz, zst and tar.gz.
     #[arg(short = 'o', long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = "Target")]
     pub options: Vec<String>,
     /// Compress, with the codec of compression_type (zlib when not given).
@@ -91,6 +100,18 @@ pub enum OutputFormat {
     Raw,
     /// QEMU copy-on-write.
     Qcow2,
+    /// VHD, dynamic unless subformat=fixed, always with the exact size; `vpc` as for qemu-img.
+    #[value(alias = "vpc")]
+    Vhd,
+    /// The disk as a gzip stream.
+    Gz,
+    /// The disk as an xz stream.
+    Xz,
+    /// The disk as a Zstandard stream.
+    Zst,
+    /// `disk.raw` in a tar archive, gzip around it: what Google Compute Engine imports.
+    #[value(name = "tar.gz", alias = "tgz")]
+    TarGz,
 }
 
 /// `--window`.

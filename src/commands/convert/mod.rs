@@ -1,23 +1,19 @@
 //! `coldfit convert`: another file, format or compression of the same disk.
 
+mod source;
 mod target;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ::convert::{
-    BackingName, Destination, Direct, Options, Outcome, Qcow2Source, RawSource, Source, TargetFormat,
-};
-use block::{Access, AllowBelow, DenyAll, ImageFile, OpenGate};
-use qcow2::{Depth, Qcow2};
+use ::convert::{Destination, Direct, Options, Outcome};
 use report::Progress;
 use serde::Serialize;
-use vhd::Vhd;
 
+use self::source::Opened;
 use super::CommandResult;
-use crate::cli::convert::{self as cli, ConvertArgs, EngineArgs, SourceFormat};
+use crate::cli::convert::{self as cli, ConvertArgs, EngineArgs};
 use crate::render::output::{AtImage, Failure, Output};
 use crate::render::progress::Bar;
 use crate::render::table::bytes;
@@ -26,7 +22,7 @@ use crate::render::table::bytes;
 #[derive(Debug, Serialize)]
 pub struct Report {
     source: PathBuf,
-    source_format: stack::ImageFormat,
+    source_format: String,
     target_format: &'static str,
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -57,9 +53,17 @@ pub fn convert(
     let format = target::format(&args.target, &args.output)?;
     let destination = destination(args)?;
     let started = Instant::now();
-    let (source, source_format) = open(args, &format, progress).at_image(&args.input)?;
-    let outcome =
-        ::convert::convert(&*source, &format, &destination, options, progress, stop).at_image(&args.input)?;
+    let mut opened = source::open(args, &format, progress).at_image(&args.input)?;
+    let source_format = opened.format();
+    let outcome = match &mut opened {
+        Opened::Image(source, _) => {
+            ::convert::convert(&**source, &format, &destination, options, progress, stop)
+        }
+        Opened::Stream(source) => {
+            ::convert::convert_stream(&mut **source, &format, &destination, options, progress, stop)
+        }
+    }
+    .at_image(&args.input)?;
     Ok(Report {
         source: args.input.clone(),
         source_format,
@@ -110,74 +114,6 @@ pub fn options(args: &EngineArgs, sparse_bytes: u64) -> Options {
         checksum: args.checksum.is_some(),
         verify: args.verify,
         ..Options::default()
-    }
-}
-
-type OpenedSource = (Box<dyn Source>, stack::ImageFormat);
-
-/// Opens and locks the input.
-fn open(args: &ConvertArgs, format: &TargetFormat, progress: &dyn Progress) -> Result<OpenedSource, Failure> {
-    let file = ImageFile::open(&args.input, Access::Read, progress)?;
-    let wanted = args.source.input_format.map(|format| match format {
-        SourceFormat::Raw => stack::ImageFormat::Raw,
-        SourceFormat::Qcow2 => stack::ImageFormat::Qcow2,
-        SourceFormat::Vhd => stack::ImageFormat::Vhd,
-    });
-    let found = stack::format_of(&file, wanted)?;
-    let kept = match format {
-        TargetFormat::Qcow2(target) => target.backing.as_ref(),
-        _ => None,
-    };
-    let gate: Box<dyn OpenGate> = match &args.source.allow_backing {
-        Some(root) => Box::new(AllowBelow::new(root)?),
-        None => Box::new(DenyAll),
-    };
-    Ok(match found {
-        stack::ImageFormat::Raw | stack::ImageFormat::Vhd if kept.is_some() => {
-            return Err(Failure::usage(format!("a {found} image has no backing file to keep")));
-        }
-        stack::ImageFormat::Raw => (Box::new(RawSource::new(&file)), found),
-        stack::ImageFormat::Vhd => {
-            (Box::new(RawSource::of_device(Arc::new(Vhd::open(file.reader(), file.path())?))), found)
-        }
-        stack::ImageFormat::Qcow2 => {
-            let image = Arc::new(Qcow2::open(file.reader(), file.path(), &*gate)?);
-            let depth = match kept {
-                Some(backing) => {
-                    require_same_backing(&image, file.path(), backing, &args.output)?;
-                    Depth::Top
-                }
-                None => Depth::Chain,
-            };
-            (Box::new(Qcow2Source::new(image, Some(file.handle()), depth)), found)
-        }
-    })
-}
-
-/// What IN does not store must be the same below OUT: both names lead to one file.
-fn require_same_backing(
-    image: &Qcow2,
-    path: &Path,
-    wanted: &BackingName,
-    output: &Path,
-) -> Result<(), Failure> {
-    let refused = |message: String| Failure::new("convert.target.backing", report::Class::Usage, message);
-    let Some(own) = image.info().backing else {
-        return Err(refused(format!("{}: has no backing file to keep", path.display())));
-    };
-    let from = |image: &Path, name: &str| {
-        image
-            .parent()
-            .unwrap_or(Path::new(""))
-            .join(name.strip_prefix("file:").unwrap_or(name))
-            .canonicalize()
-    };
-    let output = std::path::absolute(output).map_err(|error| Failure::host("find", output, &error))?;
-    match (from(path, &own.name), from(&output, &wanted.name)) {
-        (Ok(below), Ok(named)) if below == named => Ok(()),
-        _ => {
-            Err(refused(format!("{}: its backing file is {}, not {}", path.display(), own.name, wanted.name)))
-        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! From arguments to the target: format, codec, options by the names that qemu-img uses.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use ::convert::{BackingName, Qcow2Target, TargetFormat};
+use ::convert::{BackingName, ContainerTarget, Qcow2Target, TargetFormat, VhdTarget};
+use archive::Container;
 use codec::{Algorithm, Window, ZlibLevel, ZstdLevel};
 
 use crate::cli::convert::{self as cli, FormatArgs, OutputFormat, parse_size};
@@ -13,17 +15,40 @@ pub fn format(args: &FormatArgs, output: &Path) -> Result<TargetFormat, Failure>
     let format = args.output_format.unwrap_or_else(|| by_name(output));
     let options = Given::parse(&args.options)?;
     let is_compressed = args.is_compressed || args.compress.is_some();
-    match format {
+    if format != OutputFormat::Qcow2 {
+        if is_compressed {
+            return Err(Failure::usage("only qcow2 holds compressed clusters")
+                .with_hint("Make a qcow2 image (-O qcow2), or a compressed stream (-O gz, xz or zst)."));
+        }
+        if args.backing.is_some() {
+            return Err(Failure::usage("only qcow2 images have a backing file"));
+        }
+    }
+    let container = |container| TargetFormat::Other(Arc::new(ContainerTarget(container)));
+    Ok(match format {
         OutputFormat::Raw => {
             options.only("raw", &[])?;
-            if is_compressed {
-                return Err(Failure::usage("a raw disk holds no compressed clusters")
-                    .with_hint("Make a qcow2 image (-O qcow2)."));
-            }
-            no_backing(args, "raw")?;
-            Ok(TargetFormat::Raw)
+            TargetFormat::Raw
         }
-        OutputFormat::Qcow2 => Ok(TargetFormat::Qcow2(qcow2(args, &options, is_compressed)?)),
+        OutputFormat::Qcow2 => TargetFormat::Qcow2(qcow2(args, &options, is_compressed)?),
+        OutputFormat::Vhd => TargetFormat::Other(Arc::new(vhd(args, &options)?)),
+        OutputFormat::Gz => container(Container::Gz { level: options.level("gz", 9, 6)? }),
+        OutputFormat::Xz => container(Container::Xz { level: options.level("xz", 9, 6)? }),
+        OutputFormat::Zst => container(Container::Zst { level: options.level("zst", 22, 3)? as i32 }),
+        OutputFormat::TarGz => container(Container::TarGz { level: options.level("tar.gz", 9, 6)? }),
+    })
+}
+
+fn vhd(args: &FormatArgs, options: &Given) -> Result<VhdTarget, Failure> {
+    options.only("vhd", &["subformat", "force_size"])?;
+    // The exact size is always kept.
+    if options.get("force_size").is_some_and(|value| value != "on") {
+        return Err(unsupported("force_size other than on".into()));
+    }
+    match options.get("subformat") {
+        None | Some("dynamic") => Ok(VhdTarget::Dynamic),
+        Some("fixed") => Ok(VhdTarget::Fixed { sparse_bytes: args.sparse }),
+        Some(other) => Err(Failure::usage(format!("subformat={other}: expected dynamic or fixed"))),
     }
 }
 
@@ -32,23 +57,23 @@ pub fn name(format: &TargetFormat) -> &'static str {
     match format {
         TargetFormat::Raw => "raw",
         TargetFormat::Qcow2(_) => "qcow2",
-        TargetFormat::Other(other) => other.name(),
+        TargetFormat::Other(maker) => maker.name(),
     }
 }
 
 /// The format that the name of the file says; raw when it says nothing.
 fn by_name(output: &Path) -> OutputFormat {
-    match output.extension().and_then(|extension| extension.to_str()) {
-        Some("qcow2" | "qcow") => OutputFormat::Qcow2,
-        _ => OutputFormat::Raw,
-    }
-}
-
-fn no_backing(args: &FormatArgs, format: &str) -> Result<(), Failure> {
-    match args.backing {
-        Some(_) => Err(Failure::usage(format!("a {format} image has no backing file"))),
-        None => Ok(()),
-    }
+    let name = output.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ends = [
+        (".qcow2", OutputFormat::Qcow2),
+        (".vhd", OutputFormat::Vhd),
+        (".tar.gz", OutputFormat::TarGz),
+        (".tgz", OutputFormat::TarGz),
+        (".gz", OutputFormat::Gz),
+        (".xz", OutputFormat::Xz),
+        (".zst", OutputFormat::Zst),
+    ];
+    ends.iter().find(|(end, _)| name.ends_with(end)).map_or(OutputFormat::Raw, |(_, format)| *format)
 }
 
 fn qcow2(args: &FormatArgs, options: &Given, is_compressed: bool) -> Result<Qcow2Target, Failure> {
@@ -173,6 +198,16 @@ impl<'a> Given<'a> {
 
     fn get(&self, key: &str) -> Option<&'a str> {
         self.0.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
+    }
+
+    /// The only option of a stream.
+    fn level(&self, format: &str, most: u32, default: u32) -> Result<u32, Failure> {
+        self.only(format, &["level"])?;
+        match self.get("level").map(str::parse) {
+            None => Ok(default),
+            Some(Ok(level)) if (1..=most).contains(&level) => Ok(level),
+            Some(_) => Err(Failure::usage(format!("level of {format} is a number from 1 to {most}"))),
+        }
     }
 
     /// Refuses what `format` does not know.
