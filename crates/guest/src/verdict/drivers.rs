@@ -7,8 +7,8 @@ use vfs::DeviceTable;
 use super::{Bus, Grounds, Reason, devices};
 use crate::{BootEntry, DriverState, Guest, InitramfsDriver, InitramfsInfo, Kernel, Resolution, fstab};
 
-/// Generators whose way to load drivers is known here.
-const KNOWN_GENERATORS: [&str; 4] = ["initramfs-tools", "dracut", "mkinitcpio", "Alpine mkinitfs"];
+/// Generators whose whole way to the root filesystem was seen under their own init.
+const KNOWN_GENERATORS: [&str; 3] = ["initramfs-tools", "dracut", "mkinitcpio"];
 
 pub(super) fn check(guest: &Guest, table: &DeviceTable, entry: &BootEntry, bus: Bus, grounds: &mut Grounds) {
     let at = format!("{}:{}", entry.file, entry.line);
