@@ -65,6 +65,9 @@ pub struct Committed {
     pub undo_file: Option<PathBuf>,
     #[serde(skip)]
     pub sync_seconds: f64,
+    /// The target was made by the copy engine, which reports on its own.
+    #[serde(skip)]
+    pub is_conversion: bool,
 }
 
 /// Time stamped on what changes: `SOURCE_DATE_EPOCH` when it is set, so that equal runs give equal bytes, else
@@ -157,5 +160,6 @@ pub fn commit(
         journal_bytes: report.journal_bytes,
         undo_file: report.undo_file,
         sync_seconds: report.sync_time.as_secs_f64(),
+        is_conversion: false,
     })
 }

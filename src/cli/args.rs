@@ -77,7 +77,7 @@ pub struct ImageArgs {
     pub temp_dir: Option<PathBuf>,
 }
 
-fn parse_sector_size(text: &str) -> Result<u32, String> {
+pub fn parse_sector_size(text: &str) -> Result<u32, String> {
     match text {
         "512" => Ok(512),
         "4096" => Ok(4096),
@@ -143,6 +143,17 @@ pub struct TargetArgs {
     pub undo_file: Option<PathBuf>,
 }
 
+/// How the copy of `-o` is made.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CopyArgs {
+    /// Copy what the guest's filesystems and swap partitions hold as free, too; without it FILE is as small as it can be.
+    #[arg(long, requires = "output", help_heading = "Target")]
+    pub keep_free: bool,
+    /// Leave internal snapshots of a qcow2 image out; without it the image file is copied as it is, with all of them.
+    #[arg(long, requires = "output", help_heading = "Target")]
+    pub drop_snapshots: bool,
+}
+
 /// What coldfit does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -198,6 +209,8 @@ pub enum Command {
         rules: RuleArgs,
         #[command(flatten)]
         target: TargetArgs,
+        #[command(flatten)]
+        copy: CopyArgs,
         #[command(flatten)]
         image: ImageArgs,
     },

@@ -18,7 +18,55 @@ pub struct ConvertArgs {
     #[command(flatten)]
     pub target: FormatArgs,
     #[command(flatten)]
+    pub guest: GuestArgs,
+    #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// What is done with the guest on the way.
+#[derive(Debug, Clone, Args)]
+pub struct GuestArgs {
+    /// Make OUT meet this profile (a name or a file), as `coldfit fix` does. IN is read once and never written.
+    #[arg(long, value_name = "PROFILE", help_heading = "Guest")]
+    pub fix: Option<String>,
+    /// Only these rules.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', requires = "fix", help_heading = "Guest")]
+    pub only: Vec<String>,
+    /// All rules but these.
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        requires = "fix",
+        conflicts_with = "only",
+        help_heading = "Guest"
+    )]
+    pub skip: Vec<String>,
+    /// Decide a contradiction or choice of the profile; may be given again.
+    #[arg(long, value_name = "SWITCH=VALUE", value_parser = super::args::parse_setting, requires = "fix", help_heading = "Guest")]
+    pub set: Vec<(String, String)>,
+    /// Do the rest where a rule cannot be met because a file cannot be read or edited; without it nothing is done.
+    #[arg(long, requires = "fix", help_heading = "Guest")]
+    pub keep_going: bool,
+    /// Leave out what the guest's filesystems and swap partitions hold as free; with --fix it is so without asking.
+    #[arg(long, help_heading = "Guest")]
+    pub skip_free: bool,
+    /// Copy free space, too.
+    #[arg(long, conflicts_with = "skip_free", help_heading = "Guest")]
+    pub keep_free: bool,
+    /// Which filesystem is the root, by partition number, UUID= or LABEL=; needed only when several could be.
+    #[arg(long, value_name = "VOLUME", requires = "fix", help_heading = "Guest")]
+    pub root: Option<String>,
+    /// Logical sector size of the disk: 512 or 4096; found out from the partition table when not given.
+    #[arg(long, value_name = "BYTES", help_heading = "Guest", value_parser = super::args::parse_sector_size)]
+    pub sector_size: Option<u32>,
+    /// Memory for changed blocks before they go to a temporary file, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64, help_heading = "Guest",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub edit_memory: u64,
+    /// Directory for the temporary file; the system's own when not given.
+    #[arg(long, value_name = "DIR", help_heading = "Guest")]
+    pub temp_dir: Option<PathBuf>,
 }
 
 /// How the input is opened.

@@ -28,8 +28,8 @@ pub fn run(command: Command, output: &Output) -> CommandResult {
     match command {
         Command::Inspect { images, image } => inspect::run(&images, &image, output),
         Command::Check { images, rules, image } => check::run(&images, &rules, &image, output),
-        Command::Fix { path, dry_run, diff, keep_going, rules, target, image } => {
-            let request = fix::Request { path, dry_run, diff, keep_going, rules, target, image };
+        Command::Fix { path, dry_run, diff, keep_going, rules, target, copy, image } => {
+            let request = fix::Request { path, dry_run, diff, keep_going, rules, target, copy, image };
             fix::run(&request, output)
         }
         Command::Diff(args) => {

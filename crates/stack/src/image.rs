@@ -53,6 +53,13 @@ impl Default for OpenOptions {
     }
 }
 
+impl OpenOptions {
+    /// The same way, for a look at another image file.
+    pub fn for_a_look(&self) -> Self {
+        Self { format: None, access: Access::Read, is_remade: false, ..self.clone() }
+    }
+}
+
 /// How the host file is read.
 pub(crate) enum Driver {
     Raw,

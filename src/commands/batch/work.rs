@@ -15,7 +15,7 @@ use vfs::Timestamp;
 
 use super::request::Request;
 use super::{Budgets, VERSION};
-use crate::cli::args::{ImageArgs, ImageFormat, TargetArgs};
+use crate::cli::args::{CopyArgs, ImageArgs, ImageFormat, TargetArgs};
 use crate::cli::batch::BatchArgs;
 use crate::commands::{check, convert, disk_map, fix};
 use crate::render::board::Board;
@@ -86,7 +86,7 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         match request.job.action {
             Action::Check => self.check(request, progress, line),
-            Action::Fix => self.fix(request, progress, line),
+            Action::Fix => self.fix(request, lane, progress, line),
             Action::Convert => self.convert(request, lane, progress, line),
         }
     }
@@ -109,7 +109,13 @@ impl Work<'_> {
         self.keep_full(line, &report)
     }
 
-    fn fix(&self, request: &Request<'_>, progress: &dyn Progress, line: &mut Line) -> Result<(), Failure> {
+    fn fix(
+        &self,
+        request: &Request<'_>,
+        lane: usize,
+        progress: &dyn Progress,
+        line: &mut Line,
+    ) -> Result<(), Failure> {
         let entry = &request.job.entry;
         let target = TargetArgs {
             output: entry.output.clone(),
@@ -125,11 +131,14 @@ impl Work<'_> {
                 diff: false,
                 keep_going: self.args.fix_rest,
                 target: &target,
+                copy: &CopyArgs::default(),
+                engine: &self.engine(lane, ::convert::Options::default()),
                 image: &self.image_args(request)?,
                 now: self.now,
                 map_buckets: self.map_buckets(),
             },
             progress,
+            self.stop,
         )?;
         let before = report.commit.is_some().then_some(report.findings.as_slice());
         note_findings(line, &report.findings_after, before);
@@ -157,13 +166,7 @@ impl Work<'_> {
         let missing = || Failure::usage(format!("{}: no conversion", request.job.origin));
         let mut args = request.convert.clone().ok_or_else(missing)?;
         args.target.force = self.may_replace(request)?;
-        let budget = &self.budget.conversions;
-        let options = ::convert::Options {
-            threads: Some(self.threads(lane)),
-            memory: budget.limit() / self.budget.lanes as u64,
-            budget: Some(Arc::clone(budget)),
-            ..convert::options(&args.engine, args.target.sparse)
-        };
+        let options = self.engine(lane, convert::options(&args.engine, args.target.sparse));
         // The map is for looking at: a disk whose guest is not known has none.
         line.disk = self.map_buckets().and_then(|buckets| {
             let image = self.image_args(request).ok()?;
@@ -193,6 +196,17 @@ impl Work<'_> {
         .into();
         note_target(line, request.job.entry.output.as_ref());
         self.keep_full(line, &report)
+    }
+
+    /// With this lane's share of threads and memory.
+    fn engine(&self, lane: usize, options: ::convert::Options) -> ::convert::Options {
+        let budget = &self.budget.conversions;
+        ::convert::Options {
+            threads: Some(self.threads(lane)),
+            memory: budget.limit() / self.budget.lanes as u64,
+            budget: Some(Arc::clone(budget)),
+            ..options
+        }
     }
 
     /// Threads of a conversion: all of them on the lane of the largest images, one beside it; once nothing waits, those

@@ -1,7 +1,8 @@
 //! `coldfit convert`: another file, format or compression of the same disk.
 
+mod guest;
 mod source;
-mod target;
+pub mod target;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -12,7 +13,8 @@ use report::Progress;
 use serde::Serialize;
 
 use self::source::Opened;
-use super::CommandResult;
+use super::fix::copy::FreeReport;
+use super::{CommandResult, fix};
 use crate::cli::convert::{self as cli, ConvertArgs, EngineArgs};
 use crate::render::output::{AtImage, Failure, Output};
 use crate::render::progress::Bar;
@@ -26,7 +28,20 @@ pub struct Report {
     target_format: &'static str,
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// What was left out as free, with `--skip-free` or `--fix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free_space: Option<FreeReport>,
+    /// What `--fix` did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<fix::Report>,
     seconds: f64,
+}
+
+impl Report {
+    /// 1 when a required rule of `--fix` does not hold, else 0.
+    fn exit_code(&self) -> u8 {
+        self.fix.as_ref().map_or(0, fix::Report::exit_code)
+    }
 }
 
 /// Runs `convert`.
@@ -40,7 +55,7 @@ pub fn run(args: &ConvertArgs, output: &Output) -> CommandResult {
         true => output.note(summary(&report).trim_end()),
         false => output.either(&report, summary)?,
     }
-    Ok(0)
+    Ok(report.exit_code())
 }
 
 /// Converts one image; prints nothing.
@@ -53,6 +68,19 @@ pub fn convert(
     let format = target::format(&args.target, &args.output)?;
     let destination = destination(args)?;
     let started = Instant::now();
+    if guest::is_asked(args) {
+        let way = guest::Way { format, destination, options, progress, stop };
+        let guest::Converted { source_format, copied, fix } = guest::convert(args, way)?;
+        return Ok(Report {
+            source: args.input.clone(),
+            source_format: source_format.to_string(),
+            target_format: copied.format,
+            outcome: copied.outcome,
+            free_space: copied.free_space,
+            fix,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+    }
     let mut opened = source::open(args, &format, progress).at_image(&args.input)?;
     let source_format = opened.format();
     let outcome = match &mut opened {
@@ -69,6 +97,8 @@ pub fn convert(
         source_format,
         target_format: target::name(&format),
         outcome,
+        free_space: None,
+        fix: None,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -118,6 +148,12 @@ pub fn options(args: &EngineArgs, sparse_bytes: u64) -> Options {
 }
 
 fn summary(report: &Report) -> String {
+    let fixed = report.fix.as_ref().map(|fix| fix.text(false)).unwrap_or_default();
+    let free = report.free_space.as_ref().map(FreeReport::text).unwrap_or_default();
+    format!("{fixed}{}{free}", copied_text(report))
+}
+
+fn copied_text(report: &Report) -> String {
     let Report { outcome, seconds, .. } = report;
     let target = outcome.target.as_ref().map_or("-".into(), |path| path.display().to_string());
     let mut text = format!(

@@ -148,7 +148,7 @@ fn recognised_stream(file: &ImageFile) -> Result<Option<Compression>, Failure> {
 }
 
 /// What IN does not store must be the same below OUT: both names lead to one file.
-fn require_same_backing(
+pub fn require_same_backing(
     image: &Qcow2,
     path: &Path,
     wanted: &BackingName,

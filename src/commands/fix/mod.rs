@@ -1,30 +1,30 @@
 //! `coldfit fix`.
 
+pub mod copy;
 mod edits;
-mod verify;
+pub mod prepare;
+pub mod report;
+pub mod verify;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use batch::DiskMap;
+use ::convert::{Destination, Options};
+use ::report::{Event, Progress};
 use cloudspec::Profile;
-use fixes::{Finding, Plan, Selection};
-use guest::{Bus, Verdict};
-use report::{Class, Event, Progress};
-use serde::Serialize;
-use stack::Image;
+use fixes::Selection;
+use stack::{OpenOptions, SealedImage};
 use vfs::Timestamp;
 
-use self::edits::EditReport;
-use self::verify::Verification;
-use super::acceptance::Import;
-use super::check::RULE_UNMET;
-use super::{CommandResult, disk_map, inspect, profiles};
-use crate::cli::args::{ImageArgs, RuleArgs, TargetArgs};
-use crate::render::findings::{self, Tense};
+use self::copy::{Copy, Target};
+use self::prepare::{Asked, Prepared};
+pub use self::report::Report;
+use self::verify::Judge;
+use super::{CommandResult, profiles};
+use crate::cli::args::{CopyArgs, ImageArgs, RuleArgs, TargetArgs};
 use crate::render::output::{AtImage, Failure, Output};
 use crate::render::progress::Bar;
-use crate::session::{self, Committed, Timings};
+use crate::session::{self, Timings};
 
 /// Everything that the command line asks for.
 pub struct Request {
@@ -34,38 +34,8 @@ pub struct Request {
     pub keep_going: bool,
     pub rules: RuleArgs,
     pub target: TargetArgs,
+    pub copy: CopyArgs,
     pub image: ImageArgs,
-}
-
-/// The report (docs/report.md).
-#[derive(Debug, Serialize)]
-pub struct Report {
-    schema: u32,
-    coldfit: &'static str,
-    image: PathBuf,
-    profile: String,
-    dry_run: bool,
-    pub findings: Vec<Finding>,
-    pub findings_after: Vec<Finding>,
-    edits: Vec<EditReport>,
-    disk_edits: Vec<String>,
-    boot_before: BTreeMap<Bus, Verdict>,
-    pub boot_after: BTreeMap<Bus, Verdict>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    import: Option<Import>,
-    verified: Vec<String>,
-    pub commit: Option<Committed>,
-    pub timings: Timings,
-    /// Asked for by `batch` only.
-    #[serde(skip)]
-    pub disk: Option<DiskMap>,
-}
-
-impl Report {
-    /// True when a rule of severity `must` still does not hold.
-    pub fn is_short(&self) -> bool {
-        findings::required_unmet(&self.findings_after).next().is_some()
-    }
 }
 
 /// One fix, with everything that was looked up for it.
@@ -79,11 +49,24 @@ pub struct Job<'a> {
     /// Do the rest where a rule cannot be met.
     pub keep_going: bool,
     pub target: &'a TargetArgs,
+    pub copy: &'a CopyArgs,
+    /// How the copy engine works.
+    pub engine: &'a Options,
     pub image: &'a ImageArgs,
     /// Time stamped on what changes.
     pub now: Timestamp,
     /// Draw the disk map with so many buckets.
     pub map_buckets: Option<u32>,
+}
+
+/// Where the changes go.
+enum Way {
+    /// Into the image itself.
+    InPlace,
+    /// Into a copy of the file.
+    FileCopy,
+    /// Into a file that the copy engine makes.
+    Engine(Target),
 }
 
 /// Plans, shows, applies, verifies, commits.
@@ -97,155 +80,95 @@ pub fn run(request: &Request, output: &Output) -> CommandResult {
         diff: request.diff,
         keep_going: request.keep_going,
         target: &request.target,
+        copy: &request.copy,
+        engine: &Options::default(),
         image: &request.image,
         now: session::now()?,
         map_buckets: None,
     };
-    let report = fix(&job, &Bar::new(output.quiet))?;
-    output.either(&report, |report| text(report, request.rules.explain))?;
-    Ok(if report.is_short() { RULE_UNMET } else { 0 })
+    // A commit in place must not be stopped between: it ends as it would without a signal.
+    let never = AtomicBool::new(false);
+    let flag = request.target.output.is_some().then(crate::interrupt::flag).transpose()?;
+    let report = fix(&job, &Bar::new(output.quiet), flag.as_deref().unwrap_or(&never))?;
+    output.either(&report, |report| report.text(request.rules.explain))?;
+    Ok(report.exit_code())
 }
 
 /// Fixes one image; prints nothing.
-pub fn fix(job: &Job<'_>, progress: &dyn Progress) -> Result<Report, Failure> {
-    let &Job { path, profile, selection, .. } = job;
+pub fn fix(job: &Job<'_>, progress: &dyn Progress, stop: &AtomicBool) -> Result<Report, Failure> {
+    let path = job.path;
     let mut timings = Timings::default();
-
+    if let Some(file) = &job.target.output {
+        copy::refuse_early(path, file, job.target.force).at_image(path)?;
+    }
     // A dry run takes the same way up to the commit, with a reader's lock.
     let access = if job.dry_run { block::Access::Read } else { session::access(job.target) };
-    let options = session::options(job.image, access);
-    let mut image =
-        timings.stage("open", progress, || Image::open(path, &options, progress)).at_image(path)?;
-    let mut tree = timings.stage("mount", progress, || image.open_tree(true)).at_image(path)?;
-    image.require_essential_mounts().at_image(path)?;
-    let guest =
-        timings.stage("inspect", progress, || guest::inspect(&tree, image.device_table())).at_image(path)?;
-    let boot_before = inspect::verdict(&image, &guest);
-    let plan = timings
-        .stage("plan", progress, || fixes::plan(&tree, image.device_table(), &guest, profile, selection))
-        .at_image(path)?;
-    if !job.keep_going {
-        refuse_what_cannot_be_met(&plan).at_image(path)?;
-    }
-    let edits = plan
-        .edits
-        .iter()
-        .map(|edit| EditReport::new(edit, &tree, job.diff))
-        .collect::<Result<_, _>>()
-        .at_image(path)?;
-
-    let mut report = Report {
-        schema: inspect::SCHEMA,
-        coldfit: env!("CARGO_PKG_VERSION"),
-        image: path.to_owned(),
-        profile: profile.id.clone(),
+    let makes_file = job.target.output.is_some();
+    let options = OpenOptions { is_remade: makes_file, ..session::options(job.image, access) };
+    let asked = Asked {
+        path,
+        profile: job.profile,
+        selection: job.selection,
         dry_run: job.dry_run,
-        findings_after: plan.findings.clone(),
-        findings: plan.findings.clone(),
-        edits,
-        disk_edits: plan.disk_edits.iter().map(|planned| planned.edit.to_string()).collect(),
-        import: Import::new(profile, &guest, image.device_table(), &boot_before),
-        boot_after: boot_before.clone(),
-        boot_before,
-        verified: Vec::new(),
-        commit: None,
-        timings: Timings::default(),
-        disk: job
-            .map_buckets
-            .map(|buckets| disk_map::of(&image, &tree, buckets))
-            .transpose()
-            .at_image(path)?,
+        diff: job.diff,
+        keep_going: job.keep_going,
+        now: job.now,
+        map_buckets: job.map_buckets,
+        makes_file,
     };
-    if plan.is_empty() && job.target.output.is_none() {
+    let Prepared { mut report, sealed } = asked.prepare(&options, &mut timings, progress)?;
+    let Some(sealed) = sealed else {
         report.timings = timings;
         return Ok(report);
-    }
-
-    let remarks =
-        timings.stage("apply", progress, || fixes::apply(&plan.edits, &mut tree, job.now)).at_image(path)?;
-    remarks.iter().for_each(|remark| progress.event(Event::Note { text: remark }));
-    drop(tree);
-    let disk_edits: Vec<vfs::DiskEdit> = plan.disk_edits.iter().map(|planned| planned.edit).collect();
-    image.edit_disk(&disk_edits).at_image(path)?;
-    let sealed = image.seal().at_image(path)?;
-    if let Some(map) = &mut report.disk {
-        map.mark_changed(sealed.changes().ranges());
-    }
-    let devices = sealed.device_table().at_image(path)?;
-    let verification = Verification { profile, selection, devices: &devices };
-    timings.stage("verify", progress, || verification.run(&sealed, &mut report)).at_image(path)?;
-    if !job.dry_run {
-        let committed =
-            timings.stage("commit", progress, || session::commit(sealed, path, job.target, progress))?;
-        timings.note("sync", committed.sync_seconds);
-        report.commit = Some(committed);
+    };
+    let judge = Judge::new(job.profile, job.selection);
+    let way = way(job, &sealed, progress).at_image(path)?;
+    let is_remade = matches!(way, Way::Engine(_));
+    timings.stage("verify", progress, || judge.before(&sealed, is_remade, &mut report)).at_image(path)?;
+    match (way, &job.target.output) {
+        _ if job.dry_run => {}
+        (Way::Engine(target), Some(file)) => {
+            let copy = Copy {
+                target: &target,
+                destination: &Destination::NewFile { path: file.clone(), force: job.target.force },
+                options: job.engine,
+                skips_free: !job.copy.keep_free,
+            };
+            let copied = copy
+                .judged(&sealed, &judge, &options, &mut report, &mut timings, (progress, stop))
+                .at_image(path)?;
+            report.copy = Some(copied);
+        }
+        _ => {
+            let committed =
+                timings.stage("commit", progress, || session::commit(sealed, path, job.target, progress))?;
+            timings.note("sync", committed.sync_seconds);
+            report.commit = Some(committed);
+        }
     }
     report.timings = timings;
     Ok(report)
 }
 
-/// A rule that an edit should meet and cannot ends the run before anything is written.
-fn refuse_what_cannot_be_met(plan: &Plan) -> Result<(), Failure> {
-    let Some(finding) = plan.not_fixable().next() else { return Ok(()) };
-    let others = match plan.not_fixable().count() {
-        1 => String::new(),
-        count => format!(" (and {} other rules)", count - 1),
+/// Chooses how the result is written.
+fn way(job: &Job<'_>, sealed: &SealedImage, progress: &dyn Progress) -> Result<Way, Failure> {
+    let Some(file) = &job.target.output else { return Ok(Way::InPlace) };
+    let snapshots = sealed.qcow2().map_or(0, |image| image.info().snapshots.len());
+    let target = match snapshots > 0 && !job.copy.drop_snapshots {
+        true => Err(format!("it has {snapshots} internal snapshots")),
+        false => copy::same_format(sealed)?,
     };
-    let message = format!("cannot fix {}{others}: {}", finding.rule, finding.evidence.join("; "));
-    let remedy = finding.remedy.clone().unwrap_or_default();
-    let rest = format!("To do all the rest, give --keep-going, or --skip {}.", finding.rule);
-    Err(Failure::new("fix.not-fixable", Class::Unsupported, message).with_hint(format!("{remedy} {rest}")))
-}
-
-fn text(report: &Report, explain: bool) -> String {
-    let mut text = format!("{}: profile {}\n", report.image.display(), report.profile);
-    let tense = if report.dry_run { Tense::Would } else { Tense::Done };
-    text.push_str(&findings::text(&report.findings, tense, explain));
-    for edit in &report.edits {
-        if let Some(diff) = &edit.diff {
-            text.push('\n');
-            text.push_str(diff);
+    match target {
+        Ok(target) => {
+            if target.depth == qcow2::Depth::Top {
+                sealed.require_portable_backing(file)?;
+            }
+            Ok(Way::Engine(target))
+        }
+        Err(why) => {
+            let text = format!("the image file is copied as it is, free space included: {why}");
+            progress.event(Event::Note { text: &text });
+            Ok(Way::FileCopy)
         }
     }
-    if !report.edits.is_empty() || !report.disk_edits.is_empty() {
-        text.push('\n');
-        for edit in &report.disk_edits {
-            text.push_str(&format!("  disk: {edit}\n"));
-        }
-        for edit in &report.edits {
-            text.push_str(&match (edit.old_len, edit.new_len) {
-                (old, Some(new)) => {
-                    format!("  {} {}: {} to {new} bytes\n", edit.kind, edit.path, old.unwrap_or(0))
-                }
-                _ => format!("  {} {}\n", edit.kind, edit.path),
-            });
-        }
-    }
-    text.push_str(&inspect::boot_text(&report.boot_after));
-    if let Some(import) = &report.import {
-        text.push_str(&import.text());
-    }
-    text.push('\n');
-    text.push_str(&match (
-        &report.commit,
-        report.edits.is_empty() && report.disk_edits.is_empty(),
-        report.dry_run,
-    ) {
-        (Some(commit), ..) => {
-            let undo =
-                commit.undo_file.as_ref().map(|file| format!(", bytes from before in {}", file.display()));
-            format!(
-                "committed to {}: {} bytes written{}\n",
-                commit.target.display(),
-                commit.written_bytes,
-                undo.unwrap_or_default()
-            )
-        }
-        (None, true, _) => "nothing to do; the image was not touched\n".into(),
-        (None, false, _) => "dry run: verified, and nothing was written\n".into(),
-    });
-    if let Some(shortfall) = findings::shortfall(&report.findings_after) {
-        text.push_str(&format!("{shortfall}\n"));
-    }
-    text
 }
