@@ -2,7 +2,7 @@
 
 use ondisk::be_u32;
 use vfs::{
-    DirEntry, FileKind, Filesystem, FilesystemInfo, Metadata, NodeId, SpaceInfo, VfsError,
+    DirEntry, FileKind, Filesystem, FilesystemInfo, FreeRanges, Metadata, NodeId, SpaceInfo, VfsError,
     WritableFilesystem, Xattr,
 };
 
@@ -209,6 +209,25 @@ impl Filesystem for Xfs {
             inodes: sb.inode_count().saturating_add(more),
             free_inodes: sb.free_inodes().saturating_add(more),
         })
+    }
+
+    fn free_ranges(&self) -> Result<FreeRanges> {
+        let mut free = FreeRanges::new();
+        for group in 0..self.geo.groups {
+            for (start, len) in self.free_runs(group)? {
+                let end = u64::from(start) + u64::from(len);
+                if start == 0 || end > self.geo.blocks_of(group).into() {
+                    return Err(corrupt(
+                        "xfs.free-space",
+                        format!("group {group}"),
+                        format!("{len} free blocks at {start}"),
+                    ));
+                }
+                let byte = self.geo.byte(group, start);
+                free.push(byte..byte + (u64::from(len) << self.geo.block_log));
+            }
+        }
+        Ok(free)
     }
 
     fn writable(&mut self) -> Result<&mut dyn WritableFilesystem> {

@@ -11,7 +11,7 @@ mod support;
 
 use std::path::Path;
 
-use coldfit_xfs::Xfs;
+use coldfit_xfs::{Xfs, check};
 use report::Diagnose;
 use support::memory::{Memory, Node};
 use support::*;
@@ -693,6 +693,8 @@ fn run_row(image: &Path, row: &Row, operations: u64, seed: u64, is_kernel_there:
         walk.fs.flush().unwrap_or_else(|error| panic!("{context}: {error}"));
         let context = format!("{context} / {done} operations, the last: {}", walk.last);
         assert_repair_clean(image, &context);
+        let report = check(reader(image)).unwrap();
+        assert!(report.is_clean(), "{context}: {:?}", report.problems.first());
         let read = Xfs::open(reader(image)).unwrap();
         if let Some(difference) = walk.memory.difference(&read) {
             panic!("{context}: {difference}");

@@ -7,6 +7,8 @@ mod refcount;
 mod reserve;
 pub(crate) mod rmap;
 
+pub(crate) use inodes::Chunk;
+pub(crate) use refcount::{COW, Shared};
 use rmap::Owner;
 use vfs::VfsError;
 

@@ -52,7 +52,7 @@ impl Owner {
     }
 
     /// The owner of what lies `blocks` further.
-    fn advanced(self, blocks: u32) -> Self {
+    pub(crate) fn advanced(self, blocks: u32) -> Self {
         if self.has_offset() { Self { offset: self.offset + u64::from(blocks), ..self } } else { self }
     }
 

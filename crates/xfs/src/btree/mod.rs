@@ -12,6 +12,8 @@ mod search;
 
 pub(crate) use node::{Child, Node};
 
+use crate::feature::RoCompat;
+
 /// Which tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Tree {
@@ -56,6 +58,16 @@ impl Tree {
             Tree::FreeInode => "finobt",
             Tree::Rmap => "rmapbt",
             Tree::Refcount => "refcountbt",
+        }
+    }
+
+    /// True when a filesystem with these features has the tree.
+    pub(crate) fn is_there(self, features: &crate::feature::Features) -> bool {
+        match self {
+            Tree::FreeByBlock | Tree::FreeBySize | Tree::Inode => true,
+            Tree::FreeInode => features.has_ro(RoCompat::FINOBT),
+            Tree::Rmap => features.has_ro(RoCompat::RMAPBT),
+            Tree::Refcount => features.has_ro(RoCompat::REFLINK),
         }
     }
 
