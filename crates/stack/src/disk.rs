@@ -45,6 +45,11 @@ pub(crate) fn is_fat(content: Option<&str>) -> bool {
     content == Some("vfat")
 }
 
+/// Contents that the XFS driver reads.
+pub(crate) fn is_xfs(content: Option<&str>) -> bool {
+    content == Some("xfs")
+}
+
 /// Contents that the ext driver reads.
 pub(crate) fn is_ext(content: Option<&str>) -> bool {
     matches!(content, Some("ext2" | "ext3" | "ext4"))
@@ -149,6 +154,23 @@ impl Disk {
         is_fat(self.volumes.table.volumes.get(index).and_then(|volume| volume.content.as_deref()))
     }
 
+    fn is_xfs(&self, index: usize) -> bool {
+        is_xfs(self.volumes.table.volumes.get(index).and_then(|volume| volume.content.as_deref()))
+    }
+
+    fn open_xfs(&self, index: usize, writable: bool) -> Result<Option<Box<dyn Filesystem>>, StackError> {
+        let Some(Ok(volume)) = self.volumes.open.get(index) else { return Ok(None) };
+        let device = Arc::clone(&volume.device);
+        let opened = match writable {
+            true => xfs::Xfs::open_writable(device),
+            false => xfs::Xfs::open(device),
+        };
+        match opened {
+            Ok(filesystem) => Ok(Some(Box::new(filesystem))),
+            Err(source) => Err(StackError::Filesystem { volume: self.name(index), source }),
+        }
+    }
+
     fn open_fat(&self, index: usize, writable: bool) -> Result<Option<Box<dyn Filesystem>>, StackError> {
         let Some(Ok(volume)) = self.volumes.open.get(index) else { return Ok(None) };
         let device = Arc::clone(&volume.device);
@@ -193,6 +215,9 @@ impl Disk {
         }
         if self.is_fat(index) {
             return self.open_fat(index, writable);
+        }
+        if self.is_xfs(index) {
+            return self.open_xfs(index, writable);
         }
         if !self.is_ext(index) {
             return Ok(None);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use vfs::FreeRanges;
 
 use crate::StackError;
-use crate::disk::{Disk, is_ext, is_fat};
+use crate::disk::{Disk, is_ext, is_fat, is_xfs};
 use crate::swap;
 
 /// Free space of one volume.
@@ -181,7 +181,8 @@ fn of_volume(
         let free = swap::free_ranges(&*open.device)?;
         return Ok(free.map_err(|reason| NotFree::new("free-space.swap", reason)));
     }
-    if !is_ext(Some(content.kind)) && !is_fat(Some(content.kind)) {
+    let kind = Some(content.kind);
+    if !is_ext(kind) && !is_fat(kind) && !is_xfs(kind) {
         let reason = format!("the free space of {} is not read", content.kind);
         return Ok(Err(NotFree::new("free-space.unsupported", reason)));
     }

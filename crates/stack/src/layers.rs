@@ -9,7 +9,7 @@ use serde::Serialize;
 use vfs::Filesystem;
 use vhd::VhdInfo;
 
-use crate::disk::{Disk, is_fat};
+use crate::disk::{Disk, is_fat, is_xfs};
 use crate::volumes::NotOpen;
 use crate::{ImageFormat, StackError, Unmounted};
 
@@ -177,7 +177,7 @@ pub struct VolumeGroupLayer {
 /// A filesystem that is read.
 #[derive(Debug, Clone, Serialize)]
 pub struct FilesystemFacts {
-    /// `ext2`, `ext3`, `ext4`, `vfat`.
+    /// `ext2`, `ext3`, `ext4`, `vfat`, `xfs`.
     pub kind: &'static str,
     /// Bytes per block.
     pub block_size: u32,
@@ -303,10 +303,12 @@ fn partition_table(disk: &Disk) -> PartitionTableLayer {
 fn volume(disk: &Disk, index: usize) -> Option<VolumeLayer> {
     let volume = disk.volumes.table.volumes.get(index)?;
     let (filesystem, problem) = match disk.ext.get(&index) {
-        None if is_fat(volume.content.as_deref()) => match fat(disk, index) {
-            Ok(facts) => (facts, None),
-            Err(error) => (None, Some(Diagnostic::of(&error))),
-        },
+        None if is_fat(volume.content.as_deref()) || is_xfs(volume.content.as_deref()) => {
+            match opened(disk, index) {
+                Ok(facts) => (facts, None),
+                Err(error) => (None, Some(Diagnostic::of(&error))),
+            }
+        }
         None => (None, None),
         Some(Err(problem)) => (None, Some(problem.clone())),
         Some(Ok(_)) => match filesystem(disk, index) {
@@ -336,7 +338,8 @@ fn volume(disk: &Disk, index: usize) -> Option<VolumeLayer> {
     })
 }
 
-fn fat(disk: &Disk, index: usize) -> Result<Option<FilesystemFacts>, StackError> {
+/// Facts of a filesystem that has no state beside it.
+fn opened(disk: &Disk, index: usize) -> Result<Option<FilesystemFacts>, StackError> {
     let Some(opened) = disk.open_filesystem(index, false)? else { return Ok(None) };
     let failed = |source| StackError::Filesystem { volume: disk.name(index), source };
     let (info, space) = (opened.info(), opened.space().map_err(failed)?);

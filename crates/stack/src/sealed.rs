@@ -16,7 +16,7 @@ use report::{Class, Progress, Silent};
 use vfs::{DeviceTable, GuestTree, Volume};
 use vhd::Vhd;
 
-use crate::disk::{Disk, DiskOptions, is_ext, is_fat};
+use crate::disk::{Disk, DiskOptions, is_ext, is_fat, is_xfs};
 use crate::filesystems::ExtVolume;
 use crate::free::{self, FreeSpace, RemovedSwap};
 use crate::image::{Driver, Image};
@@ -64,6 +64,7 @@ struct Checked {
     name: String,
     place: Place,
     is_fat: bool,
+    is_xfs: bool,
 }
 
 /// Where a filesystem lies.
@@ -86,6 +87,7 @@ impl Checked {
                 },
             },
             is_fat: is_fat(volume.content.as_deref()),
+            is_xfs: is_xfs(volume.content.as_deref()),
         }
     }
 }
@@ -142,7 +144,10 @@ impl SealedImage {
             .volumes
             .iter()
             .zip(&image.disk.volumes.open)
-            .filter(|(volume, _)| is_ext(volume.content.as_deref()) || is_fat(volume.content.as_deref()))
+            .filter(|(volume, _)| {
+                let content = volume.content.as_deref();
+                is_ext(content) || is_fat(content) || is_xfs(content)
+            })
             .filter_map(|(volume, open)| Some((volume, open.as_ref().ok()?)))
             .map(|(volume, open)| Checked::new(volume, open))
             .collect();
@@ -359,7 +364,7 @@ impl SealedImage {
     /// The same check of the filesystem before the edits, its journal replayed.
     fn check_base(&self, one: &Checked) -> Result<CheckedFilesystem, StackError> {
         let device = self.volume(Arc::clone(&self.base), one)?;
-        if one.is_fat {
+        if one.is_fat || one.is_xfs {
             return check_volume(device, one);
         }
         let failed = |source| StackError::Filesystem { volume: one.name.clone(), source };
@@ -423,6 +428,14 @@ fn check_volume(
     one: &Checked,
 ) -> Result<CheckedFilesystem, StackError> {
     let failed = |source| StackError::Filesystem { volume: one.name.clone(), source };
+    if one.is_xfs {
+        let report = xfs::check(device).map_err(failed)?;
+        return Ok(CheckedFilesystem {
+            volume: one.name.clone(),
+            problems: report.problems.iter().map(ToString::to_string).collect(),
+            problem_count: report.problem_count,
+        });
+    }
     if !one.is_fat {
         return Ok(of_ext(one, ext4::check(&*device).map_err(failed)?));
     }

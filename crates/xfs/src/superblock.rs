@@ -125,6 +125,27 @@ impl Superblock {
         Ok(())
     }
 
+    /// Magic and checksum of the copy of a group.
+    pub(crate) fn require_intact(raw: &[u8], group: u32) -> Result<()> {
+        let is_v5 = be_u16(raw, 100) & 15 == 5;
+        if raw.get(..4) == Some(MAGIC) && (!is_v5 || checksum(raw, CRC) == ondisk::le_u32(raw, CRC)) {
+            return Ok(());
+        }
+        Err(corrupt(
+            "xfs.superblock.copy",
+            format!("superblock of group {group}"),
+            "magic or checksum is wrong",
+        ))
+    }
+
+    /// A fresh checksum over a changed copy of version 5.
+    pub(crate) fn reseal(raw: &mut [u8]) {
+        if be_u16(raw, 100) & 15 == 5 {
+            let sum = checksum(raw, CRC);
+            put_le_u32(raw, CRC, sum);
+        }
+    }
+
     /// The raw sector.
     pub fn raw(&self) -> &[u8] {
         &self.raw

@@ -31,21 +31,21 @@ fn assert_sound(image: &Path, context: &str) {
 /// of every length, large directories with holes, links, devices.
 fn populate(at: &Path) {
     let point = at.to_str().unwrap();
-    run("cp", &["-a", "/usr/share/doc/bash", "/usr/share/perl5", "/usr/sbin", point]);
+    run("cp", &["-a", "/usr/share/doc/bash", "/usr/share/perl5", point]);
     let fragmented = fs::File::create(at.join("fragmented")).unwrap();
     for index in (0..4000u64).step_by(2) {
         fragmented.write_all_at(&[index as u8; 4096], index * 4096).unwrap();
     }
     fragmented.sync_all().unwrap();
-    fs::File::create(at.join("sparse")).unwrap().write_all_at(b"end", 5_000_000_000).unwrap();
+    fs::File::create(at.join("sparse")).unwrap().write_all_at(b"end", 50_000_000).unwrap();
     run("fallocate", &["-l", "1000000", &format!("{point}/preallocated")]);
     for (index, len) in [1usize, 200, 1000, 3000, 5000, 60_000].into_iter().enumerate() {
         let value = format!("0x{}", "5a".repeat(len));
         run("setfattr", &["-n", &format!("trusted.v{index}"), "-v", &value, &format!("{point}/fragmented")]);
     }
-    for index in 0..300 {
-        run("setfattr", &["-n", &format!("user.n{index}"), "-v", "some value", &format!("{point}/sparse")]);
-    }
+    let script =
+        "import os, sys\nfor i in range(300): os.setxattr(sys.argv[1], 'user.n%d' % i, b'some value')";
+    run("python3", &["-c", script, &format!("{point}/sparse")]);
     run("setfacl", &["-m", "u:1000:rwx,g:2000:r", &format!("{point}/sparse")]);
     let many = at.join("many");
     fs::create_dir(&many).unwrap();
@@ -69,7 +69,7 @@ fn what_the_kernel_wrote_is_read_and_checked_as_it_is() {
     }
     let dir = scratch();
     let image = dir.path().join("image");
-    for row in MATRIX.iter().filter(|row| row.refused.is_none()).step_by(3) {
+    for row in MATRIX.iter().filter(|row| row.refused.is_none()).step_by(6) {
         mkfs(&image, row);
         let mount = KernelMount::new(&image, "defaults");
         populate(&mount.at);

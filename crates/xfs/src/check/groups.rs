@@ -32,14 +32,6 @@ impl Check<'_> {
         for block in &list {
             self.note_use(group, Use::new(*block, 1, Owner::GROUP));
         }
-        if agf.list_count() < self.fs.list_need(&agf) {
-            let need = self.fs.list_need(&agf);
-            self.report.add(
-                "xfs.check.list",
-                &place,
-                format_args!("{} blocks in its list, {need} needed", list.len()),
-            );
-        }
         let by_block = self.tree(group, Tree::FreeByBlock);
         let by_size = self.tree(group, Tree::FreeBySize);
         let (Some(by_block), Some(by_size)) = (by_block, by_size) else { return };

@@ -3,7 +3,7 @@
 //! Invariants, as `docs` and tests cite them: fdblocks is what the groups say (XFS-5), inode counts (6), the
 //! two trees of free space agree and are joined (7), free and used blocks partition each group (8), reverse
 //! mappings are the exact owners (9), reference counts the overlap of owners (10), finobt is inobt with free
-//! inodes (12), the list is long enough (13), no block but roots is below half (14), counts and layout of
+//! inodes (12), no block but roots is below half (14), counts and layout of
 //! forks (15, 16), links (17), types and `..` (18), directory indexes (19), parent pointers (20), nothing
 //! unlinked or staged (21).
 

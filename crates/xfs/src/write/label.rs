@@ -24,9 +24,11 @@ impl Xfs {
             fs.superblock.raw_mut()[108..108 + LABEL_BYTES].copy_from_slice(&field);
             for group in 1..fs.geo.groups {
                 let byte = fs.geo.header_byte(group, 0);
-                let mut copy = Superblock::parse(fs.read_unit(byte, fs.geo.sector_size)?)?;
-                copy.raw_mut()[108..108 + LABEL_BYTES].copy_from_slice(&field);
-                let raw = copy.encode();
+                // Copies are as mkfs or growfs left them: nothing but the label changes.
+                let mut raw = fs.read_unit(byte, fs.geo.sector_size)?;
+                Superblock::require_intact(&raw, group)?;
+                raw[108..108 + LABEL_BYTES].copy_from_slice(&field);
+                Superblock::reseal(&mut raw);
                 fs.put_unit(byte, raw)?;
             }
             Ok(())
