@@ -116,6 +116,7 @@ pub fn fsck(path: &Path, args: &ImageArgs, output: &Output) -> CommandResult {
 fn check_volume(volume: &VolumeDevice, path: &Path) -> Result<Option<LayerCheck>, Failure> {
     match volume.content.as_ref().map(|content| content.kind) {
         Some("vfat") => check_fat(volume, path).map(Some),
+        Some("xfs") => check_xfs(volume, path).map(Some),
         _ => check_ext(volume, path),
     }
 }
@@ -137,6 +138,25 @@ fn check_fat(volume: &VolumeDevice, path: &Path) -> Result<LayerCheck, Failure> 
         Err(error) => return Err(error).at_image(path),
     };
     Ok(LayerCheck { layer: volume.name.clone(), checked: "vfat".into(), problems, notes })
+}
+
+fn check_xfs(volume: &VolumeDevice, path: &Path) -> Result<LayerCheck, Failure> {
+    let mut notes = Vec::new();
+    let problems = match xfs::check(std::sync::Arc::clone(&volume.stored)) {
+        Ok(report) => {
+            if report.problem_count > report.problems.len() as u64 {
+                notes.push(format!("{} problems in all", report.problem_count));
+            }
+            let problem =
+                |problem: &xfs::Problem| Problem { code: problem.code.into(), message: problem.to_string() };
+            report.problems.iter().map(problem).collect()
+        }
+        Err(error) if report::Diagnose::class(&error) == report::Class::Damaged => {
+            vec![Problem { code: report::Diagnose::code(&error).into(), message: error.to_string() }]
+        }
+        Err(error) => return Err(error).at_image(path),
+    };
+    Ok(LayerCheck { layer: volume.name.clone(), checked: "xfs".into(), problems, notes })
 }
 
 fn check_ext(volume: &VolumeDevice, path: &Path) -> Result<Option<LayerCheck>, Failure> {
@@ -198,7 +218,8 @@ pub fn dump(path: &Path, layer: &str, args: &ImageArgs, output: &Output) -> Comm
                 Failure::usage(format!("{name:?} names no layer of this image"))
                     .with_hint("Give image, partitions, a partition number, UUID=… or LABEL=….")
             })?;
-            if !volume.content.as_ref().is_some_and(|content| content.kind.starts_with("ext")) {
+            let kind = volume.content.as_ref().map_or("", |content| content.kind);
+            if kind != "xfs" && !kind.starts_with("ext") {
                 let what = volume
                     .content
                     .map_or_else(|| "nothing that is known".into(), |content| content.kind.to_string());
@@ -208,7 +229,11 @@ pub fn dump(path: &Path, layer: &str, args: &ImageArgs, output: &Output) -> Comm
                     format!("{}: holds {what}, which has no dump yet", volume.name),
                 ));
             }
-            ext4::dump(&volume.stored, &mut text).at_image(path)?;
+            if kind == "xfs" {
+                xfs::dump(volume.stored, &mut text).at_image(path)?;
+            } else {
+                ext4::dump(&volume.stored, &mut text).at_image(path)?;
+            }
         }
     }
     if output.is_json() {
