@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::address::{Address, Place};
 use super::batch::{BatchArgs, ReportCommand};
+use super::bench::BenchArgs;
 use super::convert::ConvertArgs;
 use super::mode::{ModeChange, Owner};
 use crate::commands::diff::DiffArgs;
@@ -224,6 +225,15 @@ pub enum Command {
                       coldfit convert -n disk.qcow2 /dev/vg0/guest"
     )]
     Convert(ConvertArgs),
+    /// Measure how fast this host converts an image: every flow and codec, from one thread to all.
+    #[command(
+        after_help = "--format json prints one line a run, with nanoseconds a byte for each stage.\n\nExamples:\n  \
+                      coldfit bench disk.qcow2\n  \
+                      coldfit bench disk.qcow2 --flow raw-zlib,zlib-raw --plot bench.svg\n  \
+                      coldfit bench disk.qcow2 --flow raw-zlib --runs 5 \
+                      --against 'qemu-img convert -c -m 16 -W -O qcow2 {in} {out}'"
+    )]
+    Bench(BenchArgs),
     /// Check, fix or convert many images: one pool of threads, one report, resumable, in shards.
     #[command(
         after_help = "A line of a manifest: {\"image\": \"web1.qcow2\", \"do\": \"fix\", \"profile\": \"alibaba\", \

@@ -3,5 +3,6 @@
 pub mod address;
 pub mod args;
 pub mod batch;
+pub mod bench;
 pub mod convert;
 pub mod mode;

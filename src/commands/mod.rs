@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod batch;
+mod bench;
 mod change;
 mod check;
 mod convert;
@@ -38,6 +39,7 @@ pub fn run(command: Command, output: &Output) -> CommandResult {
             diff::run(&diff::Request { old, new, paths, content, image }, output)
         }
         Command::Convert(args) => convert::run(&args, output),
+        Command::Bench(args) => bench::run(&args, output),
         Command::Batch(args) => batch::run(&args, output),
         Command::Report(command) => report::run(command, output),
         Command::Undo { path, undo_file } => undo::run(&path, undo_file.as_deref(), output),
