@@ -424,3 +424,37 @@ fn errors_of_a_manifest_are_exact_and_come_before_any_work() {
     let error = fails(good, &["--output-dir", "o", "--name", "all.raw"]);
     assert!(error.contains("error[batch.output.template]"), "{error}");
 }
+
+#[test]
+fn a_conversion_with_a_profile_fixes_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let source = template(folder.path());
+    let before = std::fs::read(&source).unwrap();
+    std::fs::write(
+        at("jobs.jsonl"),
+        "{\"image\":\"template.qcow2\",\"do\":\"convert\",\"profile\":\"kvm\",\"output\":\"fixed.qcow2\"}\n",
+    )
+    .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coldfit"));
+    command.args(["batch", "jobs.jsonl", "--report", "r.jsonl", "-k", "-q"]).current_dir(folder.path());
+    let output = command.output().unwrap();
+    let lines = lines(&at("r.jsonl"));
+    assert_eq!(lines.len(), 1, "{}", text(&output.stderr));
+    assert!(std::fs::read(&source).unwrap() == before);
+    tool("qemu-img", ["check", "-q", at("fixed.qcow2").to_str().unwrap()]);
+    // The report tells what the fix left, and a second one plans nothing.
+    assert!(lines[0]["findings"].as_object().is_some_and(|states| !states.is_empty()), "{}", lines[0]);
+    let again = coldfit([
+        "--format",
+        "json",
+        "fix",
+        "-n",
+        "--profile",
+        "kvm",
+        "--keep-going",
+        at("fixed.qcow2").to_str().unwrap(),
+    ]);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["edits"].as_array().map(Vec::len), Some(0), "{again}");
+}

@@ -276,6 +276,23 @@ fn a_raw_disk_streams_to_standard_output() {
     assert!(child.wait().unwrap().success());
     checked(&out);
     assert!(same_disk(&lab.path("disk.raw"), &out));
+    // An image in another format is no disk; whoever says that it is one gets its bytes.
+    let packed = std::fs::read(lab.path("in.qcow2")).unwrap();
+    for (options, exit) in [(&[][..], 3), (&["-f", "raw"], 0)] {
+        let out = lab.path("packed.raw");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_coldfit"))
+            .arg("convert")
+            .args(options)
+            .args(["-", out.to_str().unwrap()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A refusal reads no more than the head.
+        let _ = child.stdin.take().unwrap().write_all(&packed);
+        assert_eq!(child.wait().unwrap().code(), Some(exit), "{options:?}");
+        assert_eq!(out.exists(), exit == 0);
+    }
+    assert!(std::fs::read(lab.path("packed.raw")).unwrap() == packed);
 }
 
 #[test]

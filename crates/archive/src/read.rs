@@ -60,7 +60,15 @@ const IMAGES: &[(&str, &[u8])] = &[
 ];
 
 impl DiskStream {
-    /// Opens a stream compressed like this. A tar archive inside is recognised.
+    /// A stream that is the disk, whatever its bytes look like.
+    pub fn raw(inner: Box<dyn Read + Send>) -> Result<Self, ArchiveError> {
+        let input = Input::new(inner, Compression::None, &Limits::default())?;
+        let body = Body::Whole { head: Vec::new(), at: 0 };
+        Ok(Self { input, compression: Compression::None, body, len: None, is_tar: false })
+    }
+
+    /// Opens a stream compressed like this. A tar archive inside is recognised; an image in another format than raw is
+    /// refused.
     pub fn new(
         inner: Box<dyn Read + Send>,
         compression: Compression,
@@ -70,9 +78,7 @@ impl DiskStream {
         let mut head = vec![0; tarball::BLOCK];
         let len = input.read_up_to(&mut head)?;
         head.truncate(len);
-        if compression != Compression::None
-            && let Some((format, _)) = IMAGES.iter().find(|(_, magic)| head.starts_with(magic))
-        {
+        if let Some((format, _)) = IMAGES.iter().find(|(_, magic)| head.starts_with(magic)) {
             return Err(ArchiveError::Content { format });
         }
         let is_tar = tarball::is_header(&head);

@@ -58,7 +58,7 @@ pub struct ShardOf {
 /// One image's outcome.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
-    /// [`SCHEMA`].
+    /// Version of this form.
     pub schema: u32,
     /// Version of the tool.
     pub coldfit: String,

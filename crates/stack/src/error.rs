@@ -178,7 +178,7 @@ impl Diagnose for StackError {
             StackError::Lvm2(below) => below.hint(),
             StackError::Filesystem { source, .. } => source.hint(),
             StackError::Format { format, .. } if format.ends_with("compressed image") => {
-                Some("Decompress the image first.".into())
+                Some("Unpack it with `coldfit convert IMAGE disk.raw`, or decompress the image first.".into())
             }
             StackError::Format { format, .. } if format.contains("archive") => {
                 Some("Unpack the archive first.".into())

@@ -122,13 +122,6 @@ fn convert_args(job: &Job, args: &BatchArgs) -> Result<ConvertArgs, Failure> {
         convert: ConvertArgs,
     }
     let entry = &job.entry;
-    let mut known = <Line as clap::CommandFactory>::command();
-    known.build();
-    if entry.profile.is_some() && !known.get_arguments().any(|argument| argument.get_long() == Some("fix")) {
-        let message = format!("{}: a conversion with a profile", job.origin);
-        return Err(Failure::new("batch.convert.fix", Class::Unsupported, message)
-            .with_hint("Give it a place for the result and say fix: the copy has the image's own format."));
-    }
     let mut words: Vec<OsString> = vec!["convert".into()];
     let mut option = |name: &str, value: Option<OsString>| {
         words.extend(value.into_iter().flat_map(|value| [name.into(), value]));
@@ -142,6 +135,12 @@ fn convert_args(job: &Job, args: &BatchArgs) -> Result<ConvertArgs, Failure> {
     option("--fix", text(&entry.profile));
     for (name, value) in &entry.set {
         option("--set", Some(format!("{name}={value}").into()));
+    }
+    for (name, rules) in [("--only", &entry.only), ("--skip", &entry.skip)] {
+        option(name, rules.as_ref().filter(|rules| !rules.is_empty()).map(|rules| rules.join(",").into()));
+    }
+    if entry.profile.is_some() && args.fix_rest {
+        words.push("--keep-going".into());
     }
     words.push("--".into());
     words.push(entry.image.clone().into());

@@ -194,6 +194,10 @@ impl Work<'_> {
         ]
         .map(seconds)
         .into();
+        if let Some(fixed) = &report.fix {
+            note_findings(line, &fixed.findings_after, Some(&fixed.findings));
+            note_boot(line, &fixed.boot_after);
+        }
         note_target(line, request.job.entry.output.as_ref());
         self.keep_full(line, &report)
     }

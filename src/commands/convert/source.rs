@@ -61,6 +61,10 @@ pub fn open(args: &ConvertArgs, format: &TargetFormat, progress: &dyn Progress) 
         no_backing()?;
         let compression = match given {
             None => None,
+            Some(SourceFormat::Raw) => {
+                let source = ArchiveSource::raw_pipe(Box::new(std::io::stdin()))?;
+                return Ok(Opened::Stream(Box::new(source)));
+            }
             Some(SourceFormat::Qcow2 | SourceFormat::Vhd) => {
                 return Err(Failure::usage("such an image cannot be read from a stream")
                     .with_hint("Write it to a file first."));

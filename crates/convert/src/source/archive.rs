@@ -55,6 +55,12 @@ impl ArchiveSource {
         Ok(Self { stream, handle: None, hole: 0, at: 0 })
     }
 
+    /// The bytes of a pipe, whatever they look like.
+    pub fn raw_pipe(pipe: Box<dyn Read + Send>) -> Result<Self, ConvertError> {
+        let stream = DiskStream::raw(pipe).map_err(|cause| failed(Stage::Open, 0, cause))?;
+        Ok(Self { stream, handle: None, hole: 0, at: 0 })
+    }
+
     /// The stream, for what it says about itself.
     pub fn stream(&self) -> &DiskStream {
         &self.stream
