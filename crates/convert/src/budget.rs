@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// A bound on the bytes that conversions hold at once. Several conversions may share one.
 ///
 /// It is also where workers sleep: everything that may give a waiting worker something to do ends in
-/// [`Budget::wake`], and a worker that looked for work in vain sleeps until the count of events moved on.
+/// `Budget::wake`, and a worker that looked for work in vain sleeps until the count of events moved on.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
