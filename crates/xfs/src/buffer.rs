@@ -13,7 +13,6 @@ use crate::superblock::checksum;
 /// Where the owner stands.
 #[derive(Debug, Clone, Copy)]
 enum OwnerField {
-    None,
     Word(usize),
     Long(usize),
 }
@@ -131,7 +130,6 @@ impl Xfs {
         put_be_u64(raw, stamp.lsn, stamp.lsn_value);
         raw[stamp.uuid..stamp.uuid + 16].copy_from_slice(&self.geo.uuid);
         match stamp.owner {
-            OwnerField::None => {}
             OwnerField::Word(at) => put_be_u32(raw, at, owner as u32),
             OwnerField::Long(at) => put_be_u64(raw, at, owner),
         }
@@ -163,7 +161,6 @@ fn stamp_fault(
         return Some(("xfs.uuid", "carries the UUID of another filesystem".into()));
     }
     let found = match stamp.owner {
-        OwnerField::None => owner,
         OwnerField::Word(at) => be_u32(raw, at).into(),
         OwnerField::Long(at) => be_u64(raw, at),
     };

@@ -7,8 +7,6 @@
 //! Formats are cited by their header in the kernel's `fs/xfs/libxfs/` or by their chapter in
 //! *XFS Algorithms & Data Structures*.
 
-#![allow(dead_code, unused_imports)] // Taken away with the writing side.
-
 mod ag;
 mod alloc;
 mod attr;

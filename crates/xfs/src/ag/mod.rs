@@ -5,4 +5,4 @@ mod agfl;
 mod agi;
 
 pub(crate) use agf::Agf;
-pub(crate) use agi::{Agi, UNLINKED_BUCKETS};
+pub(crate) use agi::UNLINKED_BUCKETS;

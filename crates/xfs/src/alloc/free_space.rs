@@ -51,15 +51,6 @@ impl Xfs {
         Ok(place)
     }
 
-    /// True when the whole run is free.
-    pub(crate) fn is_free(&self, group: u32, start: u32, len: u32) -> Result<bool> {
-        let found = self.find_at_or_before(group, Tree::FreeByBlock, &key_by_block(start))?;
-        Ok(found.is_some_and(|record| {
-            let (at, have) = run(&record);
-            u64::from(at) + u64::from(have) >= u64::from(start) + u64::from(len)
-        }))
-    }
-
     fn add_free(&mut self, group: u32, start: u32, len: u32) -> Result<()> {
         if len == 0 {
             return Ok(());

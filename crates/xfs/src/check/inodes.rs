@@ -50,12 +50,7 @@ impl Check<'_> {
                 format_args!("{} blocks, {blocks} found", inode.blocks()),
             );
         }
-        let mut note = Note {
-            links: inode.links(),
-            mode: inode.mode(),
-            generation: inode.generation(),
-            ..Note::default()
-        };
+        let mut note = Note { links: inode.links(), mode: inode.mode(), ..Note::default() };
         if let Some(attrs) = self.take(&place, self.fs.read_attrs(&inode)) {
             for attr in attrs.iter().filter(|attr| attr.space == PARENT) {
                 let (dir, generation) =

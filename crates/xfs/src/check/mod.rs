@@ -34,7 +34,6 @@ struct Note {
     /// Names found, subdirectories' `..` and the directory's own two included.
     found: u32,
     mode: u16,
-    generation: u32,
     /// Directory: what its `..` says. Others: 0.
     dotdot: u64,
     /// Directory in which a directory was found.

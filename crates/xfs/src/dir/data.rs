@@ -1,6 +1,6 @@
 //! Data blocks: entries and holes, with the three largest holes in the header.
 
-use ondisk::{be_u16, be_u32, be_u64, put_be_u16, put_be_u32, put_be_u64, try_be_u16, try_be_u32};
+use ondisk::{be_u16, be_u32, be_u64, put_be_u16, put_be_u32, put_be_u64, try_be_u16};
 
 use super::Entry;
 use crate::buffer::Stamp;
@@ -163,11 +163,6 @@ impl Xfs {
             put_be_u32(&mut raw, tail + 4, leaf.iter().filter(|(_, address)| *address == 0).count() as u32);
         }
         self.write_mapped(inode, map, block, &Stamp::DIR_DATA, raw)
-    }
-
-    /// Stale names that a block form claims to have.
-    pub(crate) fn claimed_stale(&self, raw: &[u8]) -> Option<u32> {
-        try_be_u32(raw, raw.len().checked_sub(4)?)
     }
 }
 

@@ -161,9 +161,6 @@ impl Inode {
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
-    pub(crate) fn raw_mut(&mut self) -> &mut [u8] {
-        &mut self.raw
-    }
     pub(crate) fn is_v3(&self) -> bool {
         self.raw[4] == 3
     }
