@@ -41,7 +41,7 @@ fn walk(filesystem: &Path, folder: &Path) -> BTreeMap<String, String> {
         find . -type f -print0 | xargs -0 sha256sum && echo =xattrs= && getfattr -R -h -d -m - -e hex . "#;
     let listing = tool("sh", ["-c".as_ref(), script.as_ref(), mount_point.as_os_str()]);
     if by_kernel {
-        tool("umount", [&mount_point]);
+        testkit::tool::unmount(&mount_point).unwrap();
     } else {
         std::fs::remove_dir_all(&mount_point).unwrap();
     }

@@ -91,7 +91,7 @@ fn files(lab: &Lab, disk: &Path) -> BTreeMap<String, String> {
         find . ! -type f -printf '%y %m %U:%G %l %p\n'"#;
     let listing = tool("sh", ["-c", script, str(&at)]);
     if by_kernel {
-        tool("umount", [&at]);
+        testkit::tool::unmount(&at).unwrap();
     } else {
         std::fs::remove_dir_all(&at).unwrap();
     }

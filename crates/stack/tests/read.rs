@@ -157,7 +157,7 @@ fn what_is_not_handled_is_refused_by_name() {
     fs::write(&gzip, run(Command::new("gzip").args(["-1", "-c"]).arg(&raw_image)).stdout).unwrap();
     let error = open_error(&gzip, &options(Access::Read));
     assert_eq!((error.code(), error.class()), ("image.format.unsupported", Class::Unsupported));
-    assert!(error.hint().unwrap().contains("Decompress"));
+    assert!(error.hint().unwrap().contains("coldfit convert"));
     // Said to be raw, it is raw: an empty disk without a guest.
     let mut as_raw = Image::open(&gzip, &raw(), &Silent).unwrap();
     assert_eq!(as_raw.open_tree(false).err().unwrap().code(), "guest.root.not-found");

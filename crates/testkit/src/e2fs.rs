@@ -134,6 +134,6 @@ struct Unmount(std::path::PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        let _ = tool::command("umount", [&self.0]).status();
+        let _ = tool::unmount(&self.0);
     }
 }

@@ -1,7 +1,9 @@
 //! Running reference tools: a missing or failing tool is an error, never a skip.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::error::{LabError, Result};
 
@@ -42,6 +44,22 @@ pub fn output(command: &mut Command) -> Result<Output> {
         }
         _ => LabError::Io { path: command.get_program().into(), source },
     })
+}
+
+/// Unmounts. Whatever else looks at the machine's mounts may hold one for a moment (`EBUSY`), so that is waited for.
+pub fn unmount(at: &Path) -> Result<()> {
+    let mut command = command("umount", [at]);
+    for _ in 0..100 {
+        let output = output(&mut command)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        if !String::from_utf8_lossy(&output.stderr).contains("busy") {
+            return Err(failed(&command, &output));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    finish(&mut command).map(drop)
 }
 
 fn failed(command: &Command, output: &Output) -> LabError {

@@ -122,10 +122,10 @@ impl KernelMount {
 
 impl Drop for KernelMount {
     fn drop(&mut self) {
-        let output = tool("umount", &[self.at.to_str().expect("a path")]);
+        let unmounted = testkit::tool::unmount(&self.at);
         tool("losetup", &["-d", &self.loop_device]);
-        if !output.status.success() && !std::thread::panicking() {
-            panic!("umount: {}", text(&output));
+        if let (Err(error), false) = (unmounted, std::thread::panicking()) {
+            panic!("{error}");
         }
     }
 }
