@@ -49,6 +49,9 @@ pub enum LabError {
         /// The end of the serial log and the screen.
         log: String,
     },
+    /// The emulator was killed by a signal; the guest had no part in it.
+    #[error("{0}")]
+    Emulator(String),
     /// Something about this machine that the lab needs is not there.
     #[error("{0}")]
     Machine(String),

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,9 @@ use crate::cloud_host::CloudHost;
 use crate::error::{LabError, Result, at};
 use crate::qmp::Qmp;
 use crate::{screen, tool};
+
+/// How often a boot is repeated that QEMU itself did not survive.
+const REPEATS: usize = 2;
 
 /// Begins the line that the lab's images print when they are up.
 pub const BOOTED: &str = "COLDFIT-BOOTED ";
@@ -275,8 +279,23 @@ impl<'a> Boot<'a> {
     }
 
     /// Runs QEMU; only one at a time runs on a machine, later ones wait.
+    ///
+    /// When QEMU itself is killed by a signal, nothing was said about the guest, and the boot is repeated; not where
+    /// the guest may have written into the image. Emulated processors on several threads have such a race in QEMU 10
+    /// (an assertion in `iotlb_to_section`).
     pub fn run(self, cache: &Cache) -> Result<BootOutcome> {
         let _only_one = cache.lock("qemu")?;
+        let repeats = if self.writable { 0 } else { REPEATS };
+        for _ in 0..repeats {
+            match self.attempt() {
+                Err(LabError::Emulator(_)) => {}
+                other => return other,
+            }
+        }
+        self.attempt()
+    }
+
+    fn attempt(&self) -> Result<BootOutcome> {
         let folder = tempfile::tempdir().map_err(at("/tmp"))?;
         let socket = folder.path().join("qmp");
         let mut command = tool::command("qemu-system-x86_64", self.arguments(folder.path(), &socket)?);
@@ -461,14 +480,25 @@ impl Machine {
                 std::thread::sleep(Duration::from_millis(200));
                 Ok(Some(End::PoweredOff))
             }
-            Some(status) => Err(self.explain(LabError::Machine(format!("QEMU ended with {status}")))),
+            Some(status) => {
+                let text = self.with_errors(&format!("QEMU ended with {status}"));
+                Err(if status.signal().is_some() {
+                    LabError::Emulator(text)
+                } else {
+                    LabError::Machine(text)
+                })
+            }
         }
     }
 
     fn explain(&mut self, error: LabError) -> LabError {
+        LabError::Machine(self.with_errors(&error.to_string()))
+    }
+
+    fn with_errors(&mut self, text: &str) -> String {
         self.stop();
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        LabError::Machine(format!("{error}\n{}", String::from_utf8_lossy(&errors)))
+        format!("{text}\n{}", String::from_utf8_lossy(&errors))
     }
 
     fn stop(&mut self) {
@@ -510,6 +540,24 @@ mod tests {
             line_with("x\r\nCOLDFIT-BOOTED root=/dev/sda1\r\ny", BOOTED).as_deref(),
             Some("COLDFIT-BOOTED root=/dev/sda1")
         );
+    }
+
+    #[test]
+    fn an_emulator_that_is_killed_is_told_apart_from_one_that_fails() {
+        for (script, is_killed) in [("echo why >&2; kill -ABRT $$", true), ("echo why >&2; exit 1", false)] {
+            let mut command = tool::command("sh", ["-c", script]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut machine = Machine::start(&mut command).unwrap();
+            let error = loop {
+                match machine.ended() {
+                    Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                    Ok(end) => panic!("{end:?}"),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(matches!(error, LabError::Emulator(_)), is_killed, "{error}");
+            assert!(error.to_string().contains("why"), "{error}");
+        }
     }
 
     #[test]
